@@ -1,0 +1,45 @@
+#include "api/status.h"
+
+namespace lps {
+namespace {
+thread_local std::string last_error;
+}  // namespace
+
+LpsStatus fail(LpsStatus status, std::string message) {
+  last_error = std::move(message);
+  return status;
+}
+
+LpsStatus check_device(const char* op, const LpsContext* context) {
+  if (context == nullptr) return invalid(op, "context", "a pointer", "null");
+  if (context->device == LPS_CPU) return LPS_OK;
+  if (context->device == LPS_CUDA)
+    return fail(LPS_NOT_BUILT,
+                std::string(op) + ": this build of liblpsnet has no CUDA code; move the data to the CPU");
+  return invalid(op, "context.device", "LPS_CPU (0) or LPS_CUDA (1)", context->device);
+}
+
+LpsStatus check_workspace(const char* op, const LpsContext* context, size_t needed) {
+  if (needed == 0) return LPS_OK;
+  if (context->workspace == nullptr) return invalid(op, "context.workspace", "a pointer", "null");
+  if (context->workspace_size < needed) {
+    const std::string expected = "at least " + std::to_string(needed);
+    return invalid(op, "context.workspace_size", expected.c_str(), context->workspace_size);
+  }
+  return LPS_OK;
+}
+
+LpsStatus check_levels(const char* op, const LpsLevels& levels) {
+  if (levels.num_levels < 1 || levels.num_levels > LPS_MAX_LEVELS)
+    return invalid(op, "levels.num_levels", "1 to 8", levels.num_levels);
+  for (int i = 0; i < levels.num_levels; ++i) {
+    if (levels.height[i] < 1) return invalid(op, "levels.height", "at least 1", levels.height[i]);
+    if (levels.width[i] < 1) return invalid(op, "levels.width", "at least 1", levels.width[i]);
+    if (levels.stride[i] < 1) return invalid(op, "levels.stride", "at least 1", levels.stride[i]);
+  }
+  return LPS_OK;
+}
+
+}  // namespace lps
+
+const char* lps_last_error(void) { return lps::last_error.c_str(); }

@@ -1,0 +1,51 @@
+// How an API function reports what is wrong with its arguments.
+#pragma once
+#include <exception>
+#include <new>
+#include <sstream>
+#include <string>
+
+#include "lpsnet.h"
+
+namespace lps {
+
+// Remembers the message for lps_last_error and returns the status.
+LpsStatus fail(LpsStatus status, std::string message);
+
+// "op: name: expected <expected>, got <got>".
+template <typename T>
+LpsStatus invalid(const char* op, const char* name, const char* expected, const T& got) {
+  std::ostringstream message;
+  message << op << ": " << name << ": expected " << expected << ", got " << got;
+  return fail(LPS_INVALID_ARGUMENT, message.str());
+}
+
+// LPS_OK on the CPU; elsewhere the error that says how to get there. Also catches a null context.
+LpsStatus check_device(const char* op, const LpsContext* context);
+
+// LPS_OK where the workspace is there and large enough.
+LpsStatus check_workspace(const char* op, const LpsContext* context, size_t needed);
+
+// LPS_OK where the levels are 1 .. LPS_MAX_LEVELS of positive sizes and strides.
+LpsStatus check_levels(const char* op, const LpsLevels& levels);
+
+// Runs the body of an API function: no exception crosses the C boundary.
+template <typename Body>
+LpsStatus guarded(const char* op, Body&& body) {
+  try {
+    body();
+    return LPS_OK;
+  } catch (const std::bad_alloc&) {
+    return fail(LPS_OUT_OF_MEMORY, std::string(op) + ": out of memory");
+  } catch (const std::exception& error) {
+    return fail(LPS_INVALID_ARGUMENT, std::string(op) + ": " + error.what());
+  }
+}
+
+}  // namespace lps
+
+#define LPS_RETURN_IF_FAILED(expression)           \
+  do {                                             \
+    const LpsStatus lps_status_ = (expression);    \
+    if (lps_status_ != LPS_OK) return lps_status_; \
+  } while (0)

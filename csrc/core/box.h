@@ -1,0 +1,24 @@
+// Boxes as (x1, y1, x2, y2) with x2, y2 exclusive.
+#pragma once
+#include "core/host_device.h"
+
+namespace lps {
+
+struct Box {
+  float x1, y1, x2, y2;
+};
+
+LPS_HOST_DEVICE float area(const Box& b) { return b.x2 > b.x1 && b.y2 > b.y1 ? (b.x2 - b.x1) * (b.y2 - b.y1) : 0.f; }
+
+LPS_HOST_DEVICE Box intersection(const Box& a, const Box& b) {
+  return {a.x1 > b.x1 ? a.x1 : b.x1, a.y1 > b.y1 ? a.y1 : b.y1,  //
+          a.x2 < b.x2 ? a.x2 : b.x2, a.y2 < b.y2 ? a.y2 : b.y2};
+}
+
+// IoU(a, b) > threshold, without the division: an empty union is never above a threshold >= 0.
+LPS_HOST_DEVICE bool overlaps(const Box& a, const Box& b, float threshold) {
+  const float shared = area(intersection(a, b));
+  return shared > threshold * (area(a) + area(b) - shared);
+}
+
+}  // namespace lps

@@ -1,0 +1,245 @@
+// liblpsnet: the operators of LPSNet behind a C API.
+//
+// Pointers are host pointers for LPS_CPU and device pointers for LPS_CUDA, arrays are contiguous, and arrays of
+// pointers (`ltrb`, `borderness`) live on the host. Nothing here allocates device memory or synchronises: the caller
+// gives a workspace of at least the size that lps_*_workspace_size asks for. Every output has a fixed size; what is
+// not filled is padding, and a count says where the padding starts.
+//
+// Coordinates are continuous: pixel (row i, column j) covers [j, j + 1) x [i, i + 1) and its centre is at + 0.5.
+// Boxes are x1, y1, x2, y2 in pixels of the network's input.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define LPS_API __attribute__((visibility("default")))
+#else
+#define LPS_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+  LPS_OK = 0,
+  LPS_INVALID_ARGUMENT = 1,
+  LPS_CUDA_ERROR = 2,
+  LPS_NOT_BUILT = 3,  // the device is known, but this build has no code for it
+  LPS_OUT_OF_MEMORY = 4,
+} LpsStatus;
+
+typedef enum { LPS_CPU = 0, LPS_CUDA = 1 } LpsDevice;
+
+typedef struct {
+  int32_t device;         // LpsDevice
+  void* stream;           // cudaStream_t, ignored on the CPU
+  void* workspace;        // may be null where the size asked for is 0
+  size_t workspace_size;  // bytes
+} LpsContext;
+
+// What went wrong in the last call of this thread that did not return LPS_OK.
+LPS_API const char* lps_last_error(void);
+
+// How many threads one call may use on the CPU; at least 1. The default is the number of cores.
+LPS_API LpsStatus lps_set_num_threads(int32_t num_threads);
+LPS_API int32_t lps_num_threads(void);
+
+// The feature levels of the box head. ------------------------------------------------------------------------
+#define LPS_MAX_LEVELS 8
+
+typedef struct {
+  int32_t num_levels;
+  int32_t height[LPS_MAX_LEVELS];
+  int32_t width[LPS_MAX_LEVELS];
+  int32_t stride[LPS_MAX_LEVELS];  // input pixels per feature pixel
+} LpsLevels;
+
+// Resizes an image by an antialiased bilinear filter, normalises it and pads it with zeros. ---------------------
+typedef struct {
+  int32_t in_height, in_width;
+  int64_t in_row_stride;                  // bytes from one image row to the next
+  int32_t resized_height, resized_width;  // the part of the output that is image
+  int32_t out_height, out_width;          // with the padding at the bottom and at the right
+  float mean[3], std[3];                  // of the channels of the output, in units of 0..255
+  int32_t reverse_channels;               // 1: the image is BGR and the output RGB, or the other way round
+  int32_t channels_last;                  // 0: [3, out_height, out_width]; 1: [out_height, out_width, 3]
+} LpsResizeNormalizeParams;
+
+LPS_API size_t lps_resize_normalize_workspace_size(const LpsResizeNormalizeParams* params, LpsDevice device);
+
+LPS_API LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, const LpsContext* context,
+                                       const uint8_t* image,  // [in_height, in_width, 3], rows in_row_stride apart
+                                       float* out);           // see channels_last
+
+// Boxes from the dense outputs: thing classes above a threshold, the best of each level. ---------------------
+typedef enum { LPS_SCORE_PRODUCT = 0, LPS_SCORE_SQRT = 1 } LpsScoreFusion;
+
+typedef struct {
+  int32_t num_classes;
+  int32_t logits_height, logits_width, logits_stride;
+  LpsLevels levels;
+  int32_t image_height, image_width;  // the part of the network's input that is image; points outside are skipped
+  float score_threshold;              // of the class probability, before the fusion with border-ness
+  int32_t topk;                       // at most so many (point, class) pairs from each level
+  int32_t score_fusion;               // LpsScoreFusion: p * b or sqrt(p * b)
+} LpsDecodeParams;
+
+LPS_API size_t lps_decode_workspace_size(const LpsDecodeParams* params, LpsDevice device);
+
+LPS_API LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context,
+                             const float* logits,             // [num_classes, logits_height, logits_width]
+                             const uint8_t* is_thing,         // [num_classes] 0 or 1
+                             const float* const* ltrb,        // per level [4, height, width], pixels, at least 0
+                             const float* const* borderness,  // per level [height, width], probabilities
+                             float* boxes,                    // [num_levels * topk, 4], clipped to the image; padding 0
+                             float* scores,        // [num_levels * topk] descending within a level; padding 0
+                             int32_t* labels,      // [num_levels * topk]; padding -1
+                             int32_t* box_levels,  // [num_levels * topk] index into levels; padding -1
+                             int32_t* num_boxes);  // [1]
+
+// Greedy non-maximum suppression within each class. -------------------------------------------------------
+typedef struct {
+  int32_t num_boxes;
+  int32_t max_kept;
+  float iou_threshold;  // a box is dropped when its IoU with a better box of its class is above this
+} LpsNmsParams;
+
+LPS_API size_t lps_nms_workspace_size(const LpsNmsParams* params, LpsDevice device);
+
+LPS_API LpsStatus lps_nms(const LpsNmsParams* params, const LpsContext* context,
+                          const float* boxes,        // [num_boxes, 4] xyxy
+                          const float* scores,       // [num_boxes], any order; NaN: never kept
+                          const int32_t* labels,     // [num_boxes]
+                          const int32_t* num_valid,  // [1] or null: only so many boxes are read
+                          int32_t* kept,             // [max_kept] indices by descending score, then -1
+                          int32_t* num_kept);        // [1]
+
+// The best class of every output pixel, from logits of a smaller size, without the volume at output size. --------
+// Output pixel x reads the logits bilinearly at (x + 0.5) * scale_x - 0.5, clamped to the map. Ties: the lower class.
+typedef struct {
+  int32_t num_classes;  // at most 255; label 255 means void
+  int32_t in_height, in_width;
+  int32_t out_height, out_width;
+  float scale_y, scale_x;  // logit pixels per output pixel
+} LpsUpsampleArgmaxParams;
+
+LPS_API size_t lps_upsample_argmax_workspace_size(const LpsUpsampleArgmaxParams* params, LpsDevice device);
+
+LPS_API LpsStatus lps_upsample_argmax(const LpsUpsampleArgmaxParams* params, const LpsContext* context,
+                                      const float* logits,     // [num_classes, in_height, in_width]
+                                      const uint8_t* allowed,  // [num_classes] or null: classes that may win
+                                      uint8_t* labels);        // [out_height, out_width]
+
+// The panoptic head: boxes pasted onto the label map. -----------------------------------------------------------
+typedef enum {
+  LPS_CLOSEST_BORDERNESS = 0,
+  LPS_HIGHEST_CONFIDENCE = 1,
+  LPS_SMALLEST_AREA = 2,
+} LpsAssignment;
+
+typedef struct {
+  int32_t num_boxes;
+  int32_t num_classes;
+  int32_t height, width;     // of the output
+  float scale_y, scale_x;    // input pixels per output pixel
+  LpsLevels levels;          // of the border-ness maps; num_levels may be 0 unless LPS_CLOSEST_BORDERNESS
+  float paste_score;         // boxes below it are not pasted
+  float overlap_threshold;   // a box whose mask is occupied by more than this share is discarded
+  int32_t assignment;        // LpsAssignment
+  int32_t stuff_area_limit;  // output pixels; a stuff segment below it becomes void
+} LpsPasteBoxesParams;
+
+LPS_API size_t lps_paste_boxes_workspace_size(const LpsPasteBoxesParams* params, LpsDevice device);
+
+// The segment table has num_boxes + num_classes rows; row i describes id i + 1. Things come first, by score, then
+// stuff, by class.
+LPS_API LpsStatus lps_paste_boxes(const LpsPasteBoxesParams* params, const LpsContext* context,
+                                  const uint8_t* labels,           // [height, width], 255: void
+                                  const uint8_t* is_thing,         // [num_classes] 0 or 1
+                                  const float* boxes,              // [num_boxes, 4]
+                                  const float* scores,             // [num_boxes] descending
+                                  const int32_t* box_labels,       // [num_boxes]
+                                  const int32_t* box_levels,       // [num_boxes] index into levels
+                                  const int32_t* num_valid,        // [1] or null: only so many boxes are read
+                                  const float* const* borderness,  // per level [height, width], probabilities
+                                  const uint8_t* stuff_labels,     // [height, width] or null: the best stuff class,
+                                                                   // taken by thing pixels that no box claims
+                                  int32_t* ids,                    // [height, width], 0: void
+                                  int32_t* segment_labels,         // [num_boxes + num_classes]; padding -1
+                                  float* segment_scores,           // [num_boxes + num_classes] 1 for stuff; padding 0
+                                  int32_t* segment_areas,          // [num_boxes + num_classes] pixels; padding 0
+                                  int32_t* segment_boxes,  // [num_boxes + num_classes, 4] tight xyxy in output pixels,
+                                                           // x2, y2 exclusive; padding 0
+                                  int32_t* num_segments);  // [1]
+
+// decode -> nms -> upsample_argmax -> paste_boxes in one call. ------------------------------------------------
+typedef struct {
+  int32_t num_classes;
+  int32_t logits_height, logits_width, logits_stride;
+  LpsLevels levels;
+  int32_t image_height, image_width;  // the part of the network's input that is image
+  int32_t out_height, out_width;      // of the panoptic map; the image is stretched to it
+  float score_threshold;
+  int32_t topk;
+  int32_t score_fusion;  // LpsScoreFusion
+  float iou_threshold;
+  int32_t max_detections;
+  float paste_score;
+  float overlap_threshold;
+  int32_t assignment;        // LpsAssignment
+  int32_t stuff_area_limit;  // output pixels
+  int32_t fill_stuff;        // 1: thing pixels that no box claims take the best stuff class
+} LpsPostprocessParams;
+
+LPS_API size_t lps_postprocess_workspace_size(const LpsPostprocessParams* params, LpsDevice device);
+
+LPS_API LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* context,
+                                  const float* logits,             // [num_classes, logits_height, logits_width]
+                                  const uint8_t* is_thing,         // [num_classes]
+                                  const float* const* ltrb,        // per level [4, height, width]
+                                  const float* const* borderness,  // per level [height, width]
+                                  float* boxes,                    // [max_detections, 4] by descending score
+                                  float* scores,                   // [max_detections]
+                                  int32_t* box_labels,             // [max_detections]
+                                  int32_t* num_detections,         // [1]
+                                  int32_t* ids,                    // [out_height, out_width]
+                                  int32_t* segment_labels,         // [max_detections + num_classes]
+                                  float* segment_scores,           // [max_detections + num_classes]
+                                  int32_t* segment_areas,          // [max_detections + num_classes]
+                                  int32_t* segment_boxes,          // [max_detections + num_classes, 4]
+                                  int32_t* num_segments);          // [1]
+
+// Deformable convolution, v1 (no mask) and v2: the gather of its columns and the scatter of their gradients. --------
+// The matrix product between them is the caller's. A call works on the output rows row_begin .. row_end of one image,
+// so that the columns of a tile are all that exists of them.
+typedef struct {
+  int32_t channels, height, width;  // of the input
+  int32_t out_height, out_width;
+  int32_t kernel_h, kernel_w;
+  int32_t stride_h, stride_w;
+  int32_t padding_h, padding_w;
+  int32_t dilation_h, dilation_w;
+  int32_t offset_groups;  // divides channels
+  int32_t row_begin, row_end;
+} LpsDeformColumnsParams;
+
+LPS_API size_t lps_deform_columns_workspace_size(const LpsDeformColumnsParams* params, LpsDevice device);
+
+LPS_API LpsStatus lps_deform_columns(
+    const LpsDeformColumnsParams* params, const LpsContext* context,
+    const float* input,   // [height, width, channels]: channels last, so that a sample is one contiguous read
+    const float* offset,  // [offset_groups * kernel_h * kernel_w * 2 (dy, dx), out_height, out_width]
+    const float* mask,    // [offset_groups * kernel_h * kernel_w, out_height, out_width] or null: v1
+    float* columns);      // [(row_end - row_begin) * out_width, kernel_h * kernel_w, channels]
+
+LPS_API LpsStatus lps_deform_columns_backward(const LpsDeformColumnsParams* params, const LpsContext* context,
+                                              const float* input, const float* offset, const float* mask,
+                                              const float* grad_columns,  // like columns
+                                              float* grad_input,  // like input; added to, so zero before the first tile
+                                              float* grad_offset,  // like offset; the rows of the tile are written
+                                              float* grad_mask);   // like mask, or null
+
+#ifdef __cplusplus
+}
+#endif
