@@ -1,4 +1,4 @@
-"""What each point of the box head learns from a panoptic ground truth (paper, section 3.2 and equation 1). Numpy only."""
+"""What each point of the box head learns from a panoptic ground truth (paper, section 3.2, equation 1). Numpy only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ def box_targets(
 
 
 def borderness_map(ids: np.ndarray, objects: Sequence[int]) -> np.ndarray:
-    """float32[H, W], equation 1 at the centre of every pixel of these objects with respect to its own mask; 0 elsewhere."""
+    """float32[H, W], equation 1 at the centre of each pixel of these objects, from its own mask; 0 elsewhere."""
     result = np.zeros(ids.shape, np.float32)
     for i, shape in object_shapes(ids, objects).items():
         x1, y1, x2, y2 = shape.box
