@@ -47,14 +47,14 @@ def jitter_colors(image: np.ndarray, config: AugmentConfig, rng: np.random.Gener
     hue = rng.uniform(-1, 1) * config.hue
     # Everything that is the same for each value of a channel is one table.
     values = np.arange(256, dtype=np.float64) / 255
-    values = np.clip(values, 0, 1) ** exponent * brightness
+    values = values**exponent * brightness
     mean = float((image.mean() / 255) ** exponent * brightness)
-    table = np.clip(((values - mean) * contrast + mean) * 255, 0, 255).astype(np.uint8)
+    table = np.clip(np.rint(((values - mean) * contrast + mean) * 255), 0, 255).astype(np.uint8)
     image = cv2.LUT(image, table)
     if config.saturation or config.hue:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(hue / 2)) % 180  # OpenCV's hue is in units of 2 degrees
-        hsv[..., 1] = cv2.LUT(hsv[..., 1], np.clip(np.arange(256) * saturation, 0, 255).astype(np.uint8))
+        hsv[..., 1] = cv2.LUT(hsv[..., 1], np.clip(np.rint(np.arange(256) * saturation), 0, 255).astype(np.uint8))
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return image
 

@@ -47,7 +47,7 @@ def set_learning_rate(optimizer: Optimizer, step: int, config: TrainConfig) -> f
 
 
 class MovingAverage:
-    """An exponential moving average of a model's state; its decay rises with the steps, so that the start is forgotten."""
+    """An exponential moving average of a model's state. Its decay rises at first, so that the start is forgotten."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
