@@ -72,6 +72,15 @@ class InputConfig:
     std: tuple[float, float, float] = IMAGENET_STD
     size_divisor: int = 32
 
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of an image of this size after the resize, in its own proportions."""
+        scale = min(self.short_side / min(height, width), self.max_side / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the network's input for a resized image of this size."""
+        return tuple(-(-side // self.size_divisor) * self.size_divisor for side in (height, width))  # type: ignore[return-value]
+
 
 @dataclass(frozen=True)
 class PostprocessConfig:
