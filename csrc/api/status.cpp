@@ -19,6 +19,10 @@ LpsStatus check_device(const char* op, const LpsContext* context) {
   return invalid(op, "context.device", "LPS_CPU (0) or LPS_CUDA (1)", context->device);
 }
 
+LpsStatus check_pointer(const char* op, const char* name, const void* pointer, bool needed) {
+  return needed && pointer == nullptr ? invalid(op, name, "a pointer", "null") : LPS_OK;
+}
+
 LpsStatus check_workspace(const char* op, const LpsContext* context, size_t needed) {
   if (needed == 0) return LPS_OK;
   if (context->workspace == nullptr) return invalid(op, "context.workspace", "a pointer", "null");

@@ -23,6 +23,9 @@ LpsStatus invalid(const char* op, const char* name, const char* expected, const 
 // LPS_OK on the CPU; elsewhere the error that says how to get there. Also catches a null context.
 LpsStatus check_device(const char* op, const LpsContext* context);
 
+// LPS_OK where the pointer is there or, for an array without elements, not needed.
+LpsStatus check_pointer(const char* op, const char* name, const void* pointer, bool needed = true);
+
 // LPS_OK where the workspace is there and large enough.
 LpsStatus check_workspace(const char* op, const LpsContext* context, size_t needed);
 
