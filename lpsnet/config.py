@@ -347,6 +347,12 @@ RECIPES: dict[str, Recipe] = {
     )
 }
 
+RECIPES["lpsnet_lite2_camvid"] = dataclasses.replace(
+    RECIPES["lpsnet_lite0_camvid"],
+    name="lpsnet_lite2_camvid",
+    model=dataclasses.replace(_LITE, backbone="efficientnet_lite2"),
+)
+
 
 def get_recipe(name: str) -> Recipe:
     """The recipe of this name. Raises ValueError, which lists the names, where there is none."""
