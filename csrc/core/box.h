@@ -1,6 +1,6 @@
 // Boxes as (x1, y1, x2, y2) with x2, y2 exclusive.
 #pragma once
-#include "core/host_device.h"
+#include "core/float_bits.h"
 
 namespace lps {
 
@@ -16,8 +16,7 @@ LPS_HOST_DEVICE Box intersection(const Box& a, const Box& b) {
 }
 
 LPS_HOST_DEVICE bool is_finite(const Box& b) {
-  // x - x is NaN where x is infinite or NaN.
-  return b.x1 - b.x1 == 0.f && b.y1 - b.y1 == 0.f && b.x2 - b.x2 == 0.f && b.y2 - b.y2 == 0.f;
+  return is_finite(b.x1) && is_finite(b.y1) && is_finite(b.x2) && is_finite(b.y2);
 }
 
 // IoU(a, b) > threshold, from boxes with their areas and without the division: an empty union is never above a

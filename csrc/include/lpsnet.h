@@ -73,6 +73,9 @@ LPS_API LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, c
                                        float* out);           // see channels_last
 
 // Boxes from the dense outputs: thing classes above a threshold, the best of each level. ---------------------
+// Location (i, j) of a level lies at ((j + 0.5) * stride, (i + 0.5) * stride); the probabilities are the softmax, over
+// all classes, of the logits read bilinearly there. Equal scores: the lower location, then the lower class. A candidate
+// whose probability, border-ness or distances are NaN or infinite is dropped.
 typedef enum { LPS_SCORE_PRODUCT = 0, LPS_SCORE_SQRT = 1 } LpsScoreFusion;
 
 typedef struct {
