@@ -228,34 +228,43 @@ LPS_API LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsC
                                   int32_t* num_segments);          // [1]
 
 // Deformable convolution, v1 (no mask) and v2: the gather of its columns and the scatter of their gradients. --------
-// The matrix product between them is the caller's. A call works on the output rows row_begin .. row_end of one image,
-// so that the columns of a tile are all that exists of them.
+// The matrix product between them is the caller's. A call works on the output positions begin .. end of one image, a
+// position being row * out_width + column, so that the columns of a tile are all that exists of them.
+//
+// A sample at (y, x), pixel (i, j) being at (i, j), is bilinear over an image that is zero outside. A sample at
+// y <= -1, y >= height, x <= -1, x >= width or NaN is 0, whatever its mask, and passes no gradient on. A corner whose
+// bilinear weight is 0 counts as 0 even where the input is infinite or NaN.
+typedef enum { LPS_FLOAT32 = 0, LPS_FLOAT64 = 1 } LpsDtype;
+
 typedef struct {
+  int32_t dtype;                    // LpsDtype of every array
   int32_t channels, height, width;  // of the input
-  int32_t out_height, out_width;
+  int32_t out_height, out_width;    // (height + 2 padding - dilation (kernel - 1) - 1) / stride + 1
   int32_t kernel_h, kernel_w;
   int32_t stride_h, stride_w;
   int32_t padding_h, padding_w;
   int32_t dilation_h, dilation_w;
   int32_t offset_groups;  // divides channels
-  int32_t row_begin, row_end;
+  int64_t begin, end;     // output positions
 } LpsDeformColumnsParams;
 
 LPS_API size_t lps_deform_columns_workspace_size(const LpsDeformColumnsParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_deform_columns(
     const LpsDeformColumnsParams* params, const LpsContext* context,
-    const float* input,   // [height, width, channels]: channels last, so that a sample is one contiguous read
-    const float* offset,  // [offset_groups * kernel_h * kernel_w * 2 (dy, dx), out_height, out_width]
-    const float* mask,    // [offset_groups * kernel_h * kernel_w, out_height, out_width] or null: v1
-    float* columns);      // [(row_end - row_begin) * out_width, kernel_h * kernel_w, channels]
+    const void* input,   // [height, width, channels]: channels last, so that a sample is one contiguous read
+    const void* offset,  // [offset_groups * kernel_h * kernel_w * 2 (dy, dx), out_height, out_width] pixels
+    const void* mask,    // [offset_groups * kernel_h * kernel_w, out_height, out_width] or null: v1
+    void* columns);      // [end - begin, kernel_h * kernel_w, channels]
+
+LPS_API size_t lps_deform_columns_backward_workspace_size(const LpsDeformColumnsParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_deform_columns_backward(const LpsDeformColumnsParams* params, const LpsContext* context,
-                                              const float* input, const float* offset, const float* mask,
-                                              const float* grad_columns,  // like columns
-                                              float* grad_input,  // like input; added to, so zero before the first tile
-                                              float* grad_offset,  // like offset; the rows of the tile are written
-                                              float* grad_mask);   // like mask, or null
+                                              const void* input, const void* offset, const void* mask,
+                                              const void* grad_columns,  // like columns
+                                              void* grad_input,   // like input; added to, so zero before the first tile
+                                              void* grad_offset,  // like offset; the positions of the tile are written
+                                              void* grad_mask);   // like grad_offset; null without a mask
 
 #ifdef __cplusplus
 }
