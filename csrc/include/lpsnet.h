@@ -2,7 +2,7 @@
 //
 // Pointers are host pointers for LPS_CPU and device pointers for LPS_CUDA, arrays are contiguous, and arrays of
 // pointers (`ltrb`, `borderness`) live on the host. Nothing here allocates device memory or synchronises: the caller
-// gives a workspace of at least the size that lps_*_workspace_size asks for. Every output has a fixed size; what is
+// gives a workspace of at least the size that lps_*_workspace_size asks for, aligned as malloc aligns. Every output has a fixed size; what is
 // not filled is padding, and a count says where the padding starts.
 //
 // Coordinates are continuous: pixel (row i, column j) covers [j, j + 1) x [i, i + 1) and its centre is at + 0.5.
