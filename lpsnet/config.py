@@ -72,6 +72,15 @@ class InputConfig:
     std: tuple[float, float, float] = IMAGENET_STD
     size_divisor: int = 32
 
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of an image of this size after the resize, in its own proportions."""
+        scale = min(self.short_side / min(height, width), self.max_side / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the network's input for a resized image of this size."""
+        return tuple(-(-side // self.size_divisor) * self.size_divisor for side in (height, width))  # type: ignore[return-value]
+
 
 @dataclass(frozen=True)
 class PostprocessConfig:
@@ -287,7 +296,7 @@ RECIPES: dict[str, Recipe] = {
             targets=TargetConfig(level_bounds=(0, 32, 64, 128, 256, float("inf"))),
             loss=LossConfig(semantic=1.0),
             augment=AugmentConfig(
-                crop=(352, 480),
+                crop=(320, 448),
                 scale=(0.75, 1.75),
                 brightness=0.3,
                 contrast=0.3,
@@ -296,10 +305,10 @@ RECIPES: dict[str, Recipe] = {
                 gamma=0.7,
             ),
             train=TrainConfig(
-                iterations=1200,
+                iterations=1150,
                 batch_size=8,
                 optimizer="adamw",
-                learning_rate=2e-3,
+                learning_rate=1.5e-3,
                 backbone_learning_rate=0.5,
                 schedule="cosine",
                 warmup=100,

@@ -32,6 +32,9 @@ LpsStatus check_workspace(const char* op, const LpsContext* context, size_t need
 // LPS_OK where the levels are 1 .. LPS_MAX_LEVELS of positive sizes and strides.
 LpsStatus check_levels(const char* op, const LpsLevels& levels);
 
+// LPS_OK where both scales are positive and finite.
+LpsStatus check_scale(const char* op, float scale_y, float scale_x);
+
 // Runs the body of an API function: no exception crosses the C boundary.
 template <typename Body>
 LpsStatus guarded(const char* op, Body&& body) {

@@ -73,6 +73,9 @@ LPS_API LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, c
                                        float* out);           // see channels_last
 
 // Boxes from the dense outputs: thing classes above a threshold, the best of each level. ---------------------
+// Location (i, j) of a level lies at ((j + 0.5) * stride, (i + 0.5) * stride); the probabilities are the softmax, over
+// all classes, of the logits read bilinearly there. Equal scores: the lower location, then the lower class. A candidate
+// whose probability, border-ness or distances are NaN or infinite is dropped.
 typedef enum { LPS_SCORE_PRODUCT = 0, LPS_SCORE_SQRT = 1 } LpsScoreFusion;
 
 typedef struct {
@@ -108,12 +111,12 @@ typedef struct {
 LPS_API size_t lps_nms_workspace_size(const LpsNmsParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_nms(const LpsNmsParams* params, const LpsContext* context,
-                          const float* boxes,        // [num_boxes, 4] xyxy
+                          const float* boxes,        // [num_boxes, 4] xyxy; NaN or infinite: never kept
                           const float* scores,       // [num_boxes], any order; NaN: never kept
                           const int32_t* labels,     // [num_boxes]
                           const int32_t* num_valid,  // [1] or null: only so many boxes are read
-                          int32_t* kept,             // [max_kept] indices by descending score, then -1
-                          int32_t* num_kept);        // [1]
+                          int32_t* kept,       // [max_kept] indices by descending score, ties by lower index; then -1
+                          int32_t* num_kept);  // [1]
 
 // The best class of every output pixel, from logits of a smaller size, without the volume at output size. --------
 // Output pixel x reads the logits bilinearly at (x + 0.5) * scale_x - 0.5, clamped to the map. Ties: the lower class.
