@@ -19,6 +19,8 @@ BOX_STRIDES = (8, 16, 32, 64, 128)
 """P3..P7 (paper, section 3.2; FCOS)."""
 SEMANTIC_STRIDE = 4
 """The semantic logits are at 1/4 of the input (paper, section 3.3)."""
+DEFAULT_MODEL = "lpsnet_lite0_camvid"
+"""The packaged model that commands take unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ class InputConfig:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     size_divisor: int = 32
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of an image of this size after the resize, in its own proportions."""
+        scale = min(self.short_side / min(height, width), self.max_side / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the network's input for a resized image of this size."""
+        return tuple(-(-side // self.size_divisor) * self.size_divisor for side in (height, width))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -232,6 +243,8 @@ class Recipe:
 
 
 def _from_dict(cls: type, data: dict[str, Any]) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{cls.__name__}: expected a mapping of its fields, got {type(data).__name__}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - set(fields))
     if unknown:
@@ -287,7 +300,7 @@ RECIPES: dict[str, Recipe] = {
             targets=TargetConfig(level_bounds=(0, 32, 64, 128, 256, float("inf"))),
             loss=LossConfig(semantic=1.0),
             augment=AugmentConfig(
-                crop=(352, 480),
+                crop=(320, 448),
                 scale=(0.75, 1.75),
                 brightness=0.3,
                 contrast=0.3,
@@ -296,10 +309,10 @@ RECIPES: dict[str, Recipe] = {
                 gamma=0.7,
             ),
             train=TrainConfig(
-                iterations=1200,
+                iterations=1150,
                 batch_size=8,
                 optimizer="adamw",
-                learning_rate=2e-3,
+                learning_rate=1.5e-3,
                 backbone_learning_rate=0.5,
                 schedule="cosine",
                 warmup=100,

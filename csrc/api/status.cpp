@@ -1,5 +1,7 @@
 #include "api/status.h"
 
+#include <cmath>
+
 namespace lps {
 namespace {
 thread_local std::string last_error;
@@ -17,6 +19,10 @@ LpsStatus check_device(const char* op, const LpsContext* context) {
     return fail(LPS_NOT_BUILT,
                 std::string(op) + ": this build of liblpsnet has no CUDA code; move the data to the CPU");
   return invalid(op, "context.device", "LPS_CPU (0) or LPS_CUDA (1)", context->device);
+}
+
+LpsStatus check_pointer(const char* op, const char* name, const void* pointer, bool needed) {
+  return needed && pointer == nullptr ? invalid(op, name, "a pointer", "null") : LPS_OK;
 }
 
 LpsStatus check_workspace(const char* op, const LpsContext* context, size_t needed) {
@@ -37,6 +43,12 @@ LpsStatus check_levels(const char* op, const LpsLevels& levels) {
     if (levels.width[i] < 1) return invalid(op, "levels.width", "at least 1", levels.width[i]);
     if (levels.stride[i] < 1) return invalid(op, "levels.stride", "at least 1", levels.stride[i]);
   }
+  return LPS_OK;
+}
+
+LpsStatus check_scale(const char* op, float scale_y, float scale_x) {
+  if (!(scale_y > 0.f && std::isfinite(scale_y))) return invalid(op, "scale_y", "a finite number above 0", scale_y);
+  if (!(scale_x > 0.f && std::isfinite(scale_x))) return invalid(op, "scale_x", "a finite number above 0", scale_x);
   return LPS_OK;
 }
 

@@ -23,11 +23,17 @@ LpsStatus invalid(const char* op, const char* name, const char* expected, const 
 // LPS_OK on the CPU; elsewhere the error that says how to get there. Also catches a null context.
 LpsStatus check_device(const char* op, const LpsContext* context);
 
+// LPS_OK where the pointer is there or, for an array without elements, not needed.
+LpsStatus check_pointer(const char* op, const char* name, const void* pointer, bool needed = true);
+
 // LPS_OK where the workspace is there and large enough.
 LpsStatus check_workspace(const char* op, const LpsContext* context, size_t needed);
 
 // LPS_OK where the levels are 1 .. LPS_MAX_LEVELS of positive sizes and strides.
 LpsStatus check_levels(const char* op, const LpsLevels& levels);
+
+// LPS_OK where both scales are positive and finite.
+LpsStatus check_scale(const char* op, float scale_y, float scale_x);
 
 // Runs the body of an API function: no exception crosses the C boundary.
 template <typename Body>

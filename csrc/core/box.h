@@ -1,6 +1,6 @@
 // Boxes as (x1, y1, x2, y2) with x2, y2 exclusive.
 #pragma once
-#include "core/host_device.h"
+#include "core/float_bits.h"
 
 namespace lps {
 
@@ -15,10 +15,19 @@ LPS_HOST_DEVICE Box intersection(const Box& a, const Box& b) {
           a.x2 < b.x2 ? a.x2 : b.x2, a.y2 < b.y2 ? a.y2 : b.y2};
 }
 
-// IoU(a, b) > threshold, without the division: an empty union is never above a threshold >= 0.
-LPS_HOST_DEVICE bool overlaps(const Box& a, const Box& b, float threshold) {
+LPS_HOST_DEVICE bool is_finite(const Box& b) {
+  return is_finite(b.x1) && is_finite(b.y1) && is_finite(b.x2) && is_finite(b.y2);
+}
+
+// IoU(a, b) > threshold, from boxes with their areas and without the division: an empty union is never above a
+// threshold >= 0.
+LPS_HOST_DEVICE bool overlaps(const Box& a, float area_a, const Box& b, float area_b, float threshold) {
   const float shared = area(intersection(a, b));
-  return shared > threshold * (area(a) + area(b) - shared);
+  return shared > threshold * (area_a + area_b - shared);
+}
+
+LPS_HOST_DEVICE bool overlaps(const Box& a, const Box& b, float threshold) {
+  return overlaps(a, area(a), b, area(b), threshold);
 }
 
 }  // namespace lps

@@ -8,3 +8,16 @@
 #else
 #define LPS_SIMD_CLONES
 #endif
+
+namespace lps {
+
+// Asks for the cache line at an address that will be read soon.
+inline void prefetch(const void* address) {
+#if defined(__GNUC__)
+  __builtin_prefetch(address);
+#else
+  (void)address;
+#endif
+}
+
+}  // namespace lps

@@ -73,6 +73,9 @@ LPS_API LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, c
                                        float* out);           // see channels_last
 
 // Boxes from the dense outputs: thing classes above a threshold, the best of each level. ---------------------
+// Location (i, j) of a level lies at ((j + 0.5) * stride, (i + 0.5) * stride); the probabilities are the softmax, over
+// all classes, of the logits read bilinearly there. Equal scores: the lower location, then the lower class. A candidate
+// whose probability, border-ness or distances are NaN or infinite is dropped.
 typedef enum { LPS_SCORE_PRODUCT = 0, LPS_SCORE_SQRT = 1 } LpsScoreFusion;
 
 typedef struct {
@@ -108,15 +111,16 @@ typedef struct {
 LPS_API size_t lps_nms_workspace_size(const LpsNmsParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_nms(const LpsNmsParams* params, const LpsContext* context,
-                          const float* boxes,        // [num_boxes, 4] xyxy
+                          const float* boxes,        // [num_boxes, 4] xyxy; NaN or infinite: never kept
                           const float* scores,       // [num_boxes], any order; NaN: never kept
                           const int32_t* labels,     // [num_boxes]
                           const int32_t* num_valid,  // [1] or null: only so many boxes are read
-                          int32_t* kept,             // [max_kept] indices by descending score, then -1
-                          int32_t* num_kept);        // [1]
+                          int32_t* kept,       // [max_kept] indices by descending score, ties by lower index; then -1
+                          int32_t* num_kept);  // [1]
 
 // The best class of every output pixel, from logits of a smaller size, without the volume at output size. --------
 // Output pixel x reads the logits bilinearly at (x + 0.5) * scale_x - 0.5, clamped to the map. Ties: the lower class.
+// A value of NaN or -infinity never wins; where no class wins, or none is allowed, the label is 255.
 typedef struct {
   int32_t num_classes;  // at most 255; label 255 means void
   int32_t in_height, in_width;
@@ -132,6 +136,19 @@ LPS_API LpsStatus lps_upsample_argmax(const LpsUpsampleArgmaxParams* params, con
                                       uint8_t* labels);        // [out_height, out_width]
 
 // The panoptic head: boxes pasted onto the label map. -----------------------------------------------------------
+// A pixel belongs to a box when its centre, ((x + 0.5) * scale_x, (y + 0.5) * scale_y), is in [x1, x2) x [y1, y2); to
+// its mask when it also has the box's label. All in float32, in the order of operations of csrc/core.
+//  1. By descending score: a box whose mask is empty, or occupied by kept boxes by more than overlap_threshold of its
+//     pixels, is discarded; else it is kept and its mask becomes occupied. A box takes no part when its score is below
+//     paste_score or NaN, its label is no thing class or a coordinate is NaN.
+//  2. A pixel in the masks of several kept boxes goes to the one whose border-ness there is closest to that predicted
+//  by
+//     the level the box came from, read bilinearly at the pixel's centre (NaN, or a level out of range: infinitely
+//     far); or to the one with the best score; or to the smallest. Ties: the earlier box.
+//  3. Each stuff class is one segment, void where it is below stuff_area_limit. Thing pixels that no box claims are
+//  void
+//     or take their stuff_labels before areas are counted. Labels from num_classes on are void.
+// A box that gets no pixel has no segment.
 typedef enum {
   LPS_CLOSEST_BORDERNESS = 0,
   LPS_HIGHEST_CONFIDENCE = 1,
@@ -211,34 +228,43 @@ LPS_API LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsC
                                   int32_t* num_segments);          // [1]
 
 // Deformable convolution, v1 (no mask) and v2: the gather of its columns and the scatter of their gradients. --------
-// The matrix product between them is the caller's. A call works on the output rows row_begin .. row_end of one image,
-// so that the columns of a tile are all that exists of them.
+// The matrix product between them is the caller's. A call works on the output positions begin .. end of one image, a
+// position being row * out_width + column, so that the columns of a tile are all that exists of them.
+//
+// A sample at (y, x), pixel (i, j) being at (i, j), is bilinear over an image that is zero outside. A sample at
+// y <= -1, y >= height, x <= -1, x >= width or NaN is 0, whatever its mask, and passes no gradient on. A corner whose
+// bilinear weight is 0 counts as 0 even where the input is infinite or NaN.
+typedef enum { LPS_FLOAT32 = 0, LPS_FLOAT64 = 1 } LpsDtype;
+
 typedef struct {
+  int32_t dtype;                    // LpsDtype of every array
   int32_t channels, height, width;  // of the input
-  int32_t out_height, out_width;
+  int32_t out_height, out_width;    // (height + 2 padding - dilation (kernel - 1) - 1) / stride + 1
   int32_t kernel_h, kernel_w;
   int32_t stride_h, stride_w;
   int32_t padding_h, padding_w;
   int32_t dilation_h, dilation_w;
   int32_t offset_groups;  // divides channels
-  int32_t row_begin, row_end;
+  int64_t begin, end;     // output positions
 } LpsDeformColumnsParams;
 
 LPS_API size_t lps_deform_columns_workspace_size(const LpsDeformColumnsParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_deform_columns(
     const LpsDeformColumnsParams* params, const LpsContext* context,
-    const float* input,   // [height, width, channels]: channels last, so that a sample is one contiguous read
-    const float* offset,  // [offset_groups * kernel_h * kernel_w * 2 (dy, dx), out_height, out_width]
-    const float* mask,    // [offset_groups * kernel_h * kernel_w, out_height, out_width] or null: v1
-    float* columns);      // [(row_end - row_begin) * out_width, kernel_h * kernel_w, channels]
+    const void* input,   // [height, width, channels]: channels last, so that a sample is one contiguous read
+    const void* offset,  // [offset_groups * kernel_h * kernel_w * 2 (dy, dx), out_height, out_width] pixels
+    const void* mask,    // [offset_groups * kernel_h * kernel_w, out_height, out_width] or null: v1
+    void* columns);      // [end - begin, kernel_h * kernel_w, channels]
+
+LPS_API size_t lps_deform_columns_backward_workspace_size(const LpsDeformColumnsParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_deform_columns_backward(const LpsDeformColumnsParams* params, const LpsContext* context,
-                                              const float* input, const float* offset, const float* mask,
-                                              const float* grad_columns,  // like columns
-                                              float* grad_input,  // like input; added to, so zero before the first tile
-                                              float* grad_offset,  // like offset; the rows of the tile are written
-                                              float* grad_mask);   // like mask, or null
+                                              const void* input, const void* offset, const void* mask,
+                                              const void* grad_columns,  // like columns
+                                              void* grad_input,   // like input; added to, so zero before the first tile
+                                              void* grad_offset,  // like offset; the positions of the tile are written
+                                              void* grad_mask);   // like grad_offset; null without a mask
 
 #ifdef __cplusplus
 }

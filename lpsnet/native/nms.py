@@ -15,7 +15,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou_threshold
     """Greedy non-maximum suppression within each class.
 
     Args:
-        boxes: float32[N, 4], xyxy in pixels.
+        boxes: float32[N, 4], xyxy in pixels; one with a NaN or an infinite coordinate is never kept.
         scores: float32[N]; NaN is never kept.
         labels: int32[N].
         iou_threshold: a box goes when its IoU with a better one of its class is above this.
@@ -25,7 +25,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou_threshold
         int64[K], indices of the kept boxes by descending score; equal scores keep their order.
 
     Raises:
-        ValueError: a threshold outside [0, 1], or arrays whose lengths differ.
+        ValueError: a threshold outside [0, 1], a negative max_kept, or arrays whose lengths differ.
     """
     boxes = np.ascontiguousarray(boxes, np.float32)
     scores = np.ascontiguousarray(scores, np.float32)
@@ -34,7 +34,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou_threshold
         raise ValueError(
             f"nms: boxes, scores, labels: expected [N, 4], [N], [N], got {boxes.shape}, {scores.shape}, {labels.shape}"
         )
-    kept, count = np.empty(max_kept, np.int32), np.empty(1, np.int32)
+    kept, count = np.empty(max(max_kept, 0), np.int32), np.empty(1, np.int32)
     params = NmsParams(len(boxes), max_kept, iou_threshold)
     arrays = (boxes, scores, labels)
     call("nms", params, *(a.ctypes.data for a in arrays), None, kept.ctypes.data, count.ctypes.data)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lpsnet.native.nms import NmsParams
-from lpsnet.ops.device import call
+from lpsnet.ops.device import call, expect
 
 
 @torch.library.custom_op("lpsnet::nms", mutates_args=())
@@ -14,7 +14,7 @@ def nms(
     """Greedy non-maximum suppression within each class, without a data-dependent shape.
 
     Args:
-        boxes: float32[N, 4], xyxy in pixels.
+        boxes: float32[N, 4], xyxy in pixels; one with a NaN or an infinite coordinate is never kept.
         scores: float32[N]; NaN is never kept.
         labels: int32[N].
         num_valid: int32[1] or None: only so many of the boxes are read.
@@ -22,11 +22,13 @@ def nms(
         max_kept: size of the result.
 
     Returns:
-        ``kept``, int32[max_kept], indices by descending score, then -1; ``num_kept``, int32[1].
+        ``kept``, int32[max_kept], indices by descending score, equal scores in their order, then -1;
+        ``num_kept``, int32[1].
 
     Raises:
-        ValueError: a threshold outside [0, 1].
+        ValueError: a threshold outside [0, 1], a negative max_kept, or a tensor of another dtype or shape.
     """
+    _check(boxes, scores, labels, num_valid)
     kept, num_kept = _outputs(boxes, max_kept)
     call("nms", NmsParams(len(boxes), max_kept, iou_threshold), boxes, scores, labels, num_valid, kept, num_kept)
     return kept, num_kept
@@ -36,9 +38,17 @@ def nms(
 def _(
     boxes: Tensor, scores: Tensor, labels: Tensor, num_valid: Tensor | None, iou_threshold: float, max_kept: int
 ) -> tuple[Tensor, Tensor]:
-    torch._check(boxes.ndim == 2 and boxes.shape[1] == 4, lambda: f"boxes: expected [N, 4], got {list(boxes.shape)}")
+    _check(boxes, scores, labels, num_valid)
     return _outputs(boxes, max_kept)
 
 
+def _check(boxes: Tensor, scores: Tensor, labels: Tensor, num_valid: Tensor | None) -> None:
+    expect("boxes", boxes, torch.float32, ["N", 4])
+    expect("scores", scores, torch.float32, [len(boxes)])
+    expect("labels", labels, torch.int32, [len(boxes)])
+    if num_valid is not None:
+        expect("num_valid", num_valid, torch.int32, [1])
+
+
 def _outputs(like: Tensor, max_kept: int) -> tuple[Tensor, Tensor]:
-    return like.new_empty(max_kept, dtype=torch.int32), like.new_empty(1, dtype=torch.int32)
+    return like.new_empty(max(max_kept, 0), dtype=torch.int32), like.new_empty(1, dtype=torch.int32)

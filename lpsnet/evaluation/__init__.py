@@ -1,0 +1,1 @@
+"""Metrics of panoptic maps and of label maps."""

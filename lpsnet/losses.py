@@ -1,0 +1,90 @@
+"""The losses (paper, sections 3.2 and 3.3; GIoU and its weighting as in FCOS)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lpsnet.categories import VOID
+from lpsnet.config import LossConfig
+from lpsnet.structures import DenseOutputs
+
+
+@dataclass(frozen=True)
+class BatchTargets:
+    """The targets of a batch.
+
+    Attributes:
+        labels: uint8[N, H, W], classes at the size of the input; 255 is ignored.
+        positive: per level bool[N, h, w].
+        ltrb: per level float32[N, 4, h, w].
+        borderness: per level float32[N, h, w].
+    """
+
+    labels: Tensor
+    positive: tuple[Tensor, ...]
+    ltrb: tuple[Tensor, ...]
+    borderness: tuple[Tensor, ...]
+
+    def to(self, device: torch.device) -> "BatchTargets":
+        """The same on another device."""
+
+        def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(t.to(device, non_blocking=True) for t in tensors)
+
+        return BatchTargets(
+            self.labels.to(device, non_blocking=True), move(self.positive), move(self.ltrb), move(self.borderness)
+        )
+
+
+def losses(outputs: DenseOutputs, targets: BatchTargets, config: LossConfig) -> dict[str, Tensor]:
+    """Each loss, weighted, so that their sum is what is minimised.
+
+    Args:
+        outputs: of `LPSNet.heads`: border-ness as logits.
+        targets: of the same batch.
+        config: the weights.
+
+    Returns:
+        ``semantic``, ``giou``, ``borderness``: float32 scalars, 0 where there is nothing to learn from.
+    """
+    positive = torch.cat([p.flatten() for p in targets.positive])
+    predicted = torch.cat([t.permute(0, 2, 3, 1).reshape(-1, 4) for t in outputs.ltrb])[positive]
+    true = torch.cat([t.permute(0, 2, 3, 1).reshape(-1, 4) for t in targets.ltrb])[positive]
+    logits = torch.cat([b.flatten() for b in outputs.borderness])[positive]
+    borderness = torch.cat([b.flatten() for b in targets.borderness])[positive]
+    giou = (giou_loss(predicted, true) * borderness).sum() / borderness.sum().clamp(min=1e-6)
+    bce = F.binary_cross_entropy_with_logits(logits, borderness, reduction="sum") / max(1, len(borderness))
+    return {
+        "semantic": config.semantic * semantic_loss(outputs.logits, targets.labels),
+        "giou": config.giou * giou,
+        "borderness": config.borderness * bce,
+    }
+
+
+def semantic_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Pixel-wise cross entropy at the size of the labels.
+
+    Args:
+        logits: float32[N, C, h, w], read bilinearly.
+        labels: uint8[N, H, W]; 255 is ignored.
+    """
+    logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+    total = F.cross_entropy(logits, labels.long(), ignore_index=VOID, reduction="sum")
+    return total / (labels != VOID).sum().clamp(min=1)
+
+
+def giou_loss(predicted: Tensor, true: Tensor) -> Tensor:
+    """1 - GIoU of boxes that share their point: [K, 4] distances l, t, r, b (Rezatofighi et al., CVPR 2019), to [K]."""
+    low = torch.minimum(predicted, true)
+    high = torch.maximum(predicted, true)
+    intersection = (low[:, 0] + low[:, 2]) * (low[:, 1] + low[:, 3])
+    hull = (high[:, 0] + high[:, 2]) * (high[:, 1] + high[:, 3])
+    union = _area(predicted) + _area(true) - intersection
+    iou = intersection / union.clamp(min=1e-6)
+    return 1 - iou + (hull - union) / hull.clamp(min=1e-6)
+
+
+def _area(ltrb: Tensor) -> Tensor:
+    return (ltrb[:, 0] + ltrb[:, 2]) * (ltrb[:, 1] + ltrb[:, 3])
