@@ -138,8 +138,15 @@ def postprocess_by_stage(
             config.paste_score,
             config.overlap_threshold,
             config.assignment,
-            native.output_area_limit(config.stuff_area_limit, prepared.image_size, prepared.output_size),
+            round(config.stuff_area_limit * np.prod(prepared.output_size) / np.prod(prepared.image_size)),
             stuff_map,
         )
     detections = Detections(boxes / np.tile(prepared.scale[::-1], 2).astype(np.float32), scores, labels)
     return PanopticResult(ids, table.segments(), tuple(categories), detections, timer.timings)
+
+
+def postprocess(
+    dense: DenseArrays, prepared: NetworkInput, categories: Sequence[Category], config: PostprocessConfig
+) -> PanopticResult:
+    """The panoptic map from the dense outputs."""
+    return postprocess_by_stage(dense, prepared, categories, config, StageTimer())
