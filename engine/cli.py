@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -14,17 +14,13 @@ from rich.table import Table
 
 from lpsnet.config import DEFAULT_MODEL, PostprocessConfig
 from lpsnet.inference import StageTimer
+from lpsnet.overrides import NO_OVERRIDES, PostprocessOverrides, overridden
 from lpsnet.structures import PanopticResult
 
 from .images import find_images, read_image
 from .outputs import OutputFolder
 from .pipeline import Engine, load
 from .sample import sample_photograph
-
-Overrides: Any = dataclasses.make_dataclass(
-    "Overrides", [(f.name, f.type | None, None) for f in dataclasses.fields(PostprocessConfig)], frozen=True
-)
-Overrides.__doc__ = PostprocessConfig.__doc__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Arguments:
     device: str = "cpu"
     sample: bool = False
     profile: bool = False
-    overrides: Annotated[Overrides, tyro.conf.arg(name="")] = Overrides()
+    overrides: Annotated[PostprocessOverrides, tyro.conf.arg(name="")] = NO_OVERRIDES
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -69,8 +65,7 @@ def run(arguments: Arguments, console: Console, errors: Console) -> int:
     """Segments every image; returns how many could not be. One line on `errors` for each of those."""
     paths, failures = _inputs(arguments, errors)
     with load(arguments.model, arguments.device) as engine:
-        given = {k: v for k, v in dataclasses.asdict(arguments.overrides).items() if v is not None}
-        config = dataclasses.replace(engine.recipe.postprocess, **given)
+        config = overridden(engine.recipe.postprocess, arguments.overrides)
         output = OutputFolder(arguments.output, engine.recipe.categories)
         results: list[PanopticResult] = []
         try:

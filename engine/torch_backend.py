@@ -23,7 +23,8 @@ class TorchBackend:
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected one that is there, got cuda, and torch finds no CUDA device")
         self._device = torch.device(device)
-        self._model = model.eval().to(self._device, memory_format=torch.channels_last)
+        model.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = model
 
     def run(self, prepared: NetworkInput) -> DenseArrays:
         """The dense outputs of one image."""

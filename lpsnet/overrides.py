@@ -5,10 +5,13 @@ from typing import Any
 
 from lpsnet.config import PostprocessConfig
 
+_types: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(PostprocessConfig)}
 PostprocessOverrides: Any = dataclasses.make_dataclass(
-    "PostprocessOverrides", [(f.name, f.type | None, None) for f in dataclasses.fields(PostprocessConfig)], frozen=True
+    "PostprocessOverrides", [(name, kind | None, None) for name, kind in _types.items()], frozen=True
 )
 PostprocessOverrides.__doc__ = PostprocessConfig.__doc__
+
+NO_OVERRIDES = PostprocessOverrides()
 
 
 def overridden(config: PostprocessConfig, overrides: Any) -> PostprocessConfig:

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from lpsnet.config import DEFAULT_MODEL
-from lpsnet.overrides import PostprocessOverrides, overridden
+from lpsnet.overrides import NO_OVERRIDES, PostprocessOverrides, overridden
 from lpsnet.structures import PanopticResult
 
 
@@ -38,7 +38,7 @@ class Arguments:
     limit: int | None = None
     json: Path | None = None
     device: str = "cpu"
-    overrides: Annotated[PostprocessOverrides, tyro.conf.arg(name="")] = PostprocessOverrides()
+    overrides: Annotated[PostprocessOverrides, tyro.conf.arg(name="")] = NO_OVERRIDES
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -63,7 +63,8 @@ def run(arguments: Arguments) -> None:
     from lpsnet.inference import DenseArrays, postprocess, prepare, semantic_labels
     from lpsnet.models.lpsnet import LPSNet
 
-    model = LPSNet.from_pretrained(arguments.model).to(arguments.device, memory_format=torch.channels_last)
+    model = LPSNet.from_pretrained(arguments.model)
+    model.to(arguments.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     recipe = model.recipe
     config = overridden(recipe.postprocess, arguments.overrides)
     dataset: Dataset = build_dataset(recipe.dataset, arguments.data, arguments.split)
