@@ -11,6 +11,7 @@ import numpy as np
 from lpsnet import native
 from lpsnet.categories import Category
 from lpsnet.config import BOX_STRIDES, SEMANTIC_STRIDE, InputConfig, PostprocessConfig
+from lpsnet.native.paste_boxes import SegmentTable
 from lpsnet.structures import Detections, PanopticResult
 
 if TYPE_CHECKING:
@@ -138,15 +139,31 @@ def postprocess_by_stage(
             config.paste_score,
             config.overlap_threshold,
             config.assignment,
-            round(config.stuff_area_limit * np.prod(prepared.output_size) / np.prod(prepared.image_size)),
+            native.output_area_limit(config.stuff_area_limit, prepared.image_size, prepared.output_size),
             stuff_map,
         )
-    detections = Detections(boxes / np.tile(prepared.scale[::-1], 2).astype(np.float32), scores, labels)
-    return PanopticResult(ids, table.segments(), tuple(categories), detections, timer.timings)
+    return _result(boxes, scores, labels, ids, table, prepared, categories)
 
 
 def postprocess(
     dense: DenseArrays, prepared: NetworkInput, categories: Sequence[Category], config: PostprocessConfig
 ) -> PanopticResult:
-    """The panoptic map from the dense outputs."""
-    return postprocess_by_stage(dense, prepared, categories, config, StageTimer())
+    """The panoptic map from the dense outputs, in one call of liblpsnet."""
+    is_thing = np.array([c.isthing for c in categories], np.uint8)
+    (boxes, scores, labels), ids, table = native.postprocess(
+        dense.logits, is_thing, dense.ltrb, dense.borderness, prepared.image_size, prepared.output_size, config
+    )
+    return _result(boxes, scores, labels, ids, table, prepared, categories)
+
+
+def _result(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    table: SegmentTable,
+    prepared: NetworkInput,
+    categories: Sequence[Category],
+) -> PanopticResult:
+    boxes = boxes / np.tile(prepared.scale[::-1], 2).astype(np.float32)
+    return PanopticResult(ids, table.segments(), tuple(categories), Detections(boxes, scores, labels))
