@@ -3,6 +3,7 @@
 #include "cpu/paste_boxes.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -30,34 +31,59 @@ struct Extent {
   }
 };
 
-// The code of each label where no box owns the pixel: that of a stuff class, else void.
-struct StuffCodes {
-  int32_t code[256] = {};
-  uint8_t is_thing[256] = {};
-
-  StuffCodes(const LpsPasteBoxesParams& params, const uint8_t* is_thing_class, int32_t num_kept) {
+// Gives the pixels of a row that no box owns their code, and counts all of them, run by run of equal labels.
+class RowCounter {
+ public:
+  RowCounter(const LpsPasteBoxesParams& params, const PasteInputs& in, int32_t num_kept)
+      : width_(params.width), in_(in) {
     for (int c = 0; c < params.num_classes; ++c) {
-      is_thing[c] = is_thing_class[c] != 0;
-      code[c] = is_thing[c] ? 0 : num_kept + 1 + c;
+      is_thing_[c] = in.is_thing[c] != 0;
+      code_[c] = is_thing_[c] ? 0 : num_kept + 1 + c;
     }
   }
+
+  void row(int32_t y, int32_t* codes, Extent* extents) const {
+    const uint8_t* labels = in_.labels + static_cast<size_t>(y) * width_;
+    const uint8_t* stuff_labels = in_.stuff_labels ? in_.stuff_labels + static_cast<size_t>(y) * width_ : nullptr;
+    for (int begin = 0, end; begin < width_; begin = end) {
+      end = run_end(labels, begin, width_);
+      const uint8_t label = labels[begin];
+      if (!is_thing_[label]) {
+        std::fill(codes + begin, codes + end, code_[label]);
+        extents[code_[label]].add({end - begin, begin, y, end, y + 1});
+        continue;
+      }
+      for (int x = begin; stuff_labels && x < end; ++x) codes[x] = codes[x] ? codes[x] : code_[stuff_labels[x]];
+      for (int x = begin, next; x < end; x = next) {
+        next = run_end(codes, x, end);
+        extents[codes[x]].add({next - x, x, y, next, y + 1});
+      }
+    }
+  }
+
+ private:
+  // The end of the run of equal values that begins at `begin`.
+  template <typename T>
+  static int run_end(const T* values, int begin, int end) {
+    constexpr int per_word = static_cast<int>(sizeof(uint64_t) / sizeof(T));
+    uint64_t wanted, word;
+    T repeated[per_word];
+    std::fill_n(repeated, per_word, values[begin]);
+    std::memcpy(&wanted, repeated, sizeof wanted);
+    int i = begin + 1;
+    for (; i + per_word <= end; i += per_word) {
+      std::memcpy(&word, values + i, sizeof word);
+      if (word != wanted) break;
+    }
+    while (i < end && values[i] == values[begin]) ++i;
+    return i;
+  }
+
+  int width_;
+  const PasteInputs& in_;
+  int32_t code_[256] = {};  // of each label where no box owns the pixel: that of a stuff class, else void
+  bool is_thing_[256] = {};
 };
-
-LPS_SIMD_CLONES void add_stuff(const StuffCodes& stuff, const uint8_t* labels, const uint8_t* stuff_labels, int width,
-                               int32_t* codes) {
-  for (int x = 0; x < width; ++x) {
-    const int32_t other =
-        stuff_labels && stuff.is_thing[labels[x]] ? stuff.code[stuff_labels[x]] : stuff.code[labels[x]];
-    codes[x] = codes[x] ? codes[x] : other;
-  }
-}
-
-void count_runs(const int32_t* codes, int width, int32_t y, Extent* extents) {
-  for (int32_t begin = 0, end; begin < width; begin = end) {
-    for (end = begin + 1; end < width && codes[end] == codes[begin]; ++end) continue;
-    extents[codes[begin]].add({end - begin, begin, y, end, y + 1});
-  }
-}
 
 LPS_SIMD_CLONES void replace(const int32_t* id_of_code, int64_t count, int32_t* codes) {
   for (int64_t i = 0; i < count; ++i) codes[i] = id_of_code[codes[i]];
@@ -86,7 +112,7 @@ void paste_boxes_cpu(const LpsPasteBoxesParams& params, const PasteInputs& in, c
   const std::vector<PasteBox> kept = kept_boxes(params, in);
   const PasteAssignment assignment(params, in, kept);
   const int32_t num_kept = static_cast<int32_t>(kept.size());
-  const StuffCodes stuff(params, in.is_thing, num_kept);
+  const RowCounter counter(params, in, num_kept);
 
   // Each strip of rows counts for itself.
   const size_t num_codes = static_cast<size_t>(num_kept) + 1 + params.num_classes;
@@ -100,11 +126,9 @@ void paste_boxes_cpu(const LpsPasteBoxesParams& params, const PasteInputs& in, c
       const int first = static_cast<int>(strip * params.height / num_strips);
       const int last = static_cast<int>((strip + 1) * params.height / num_strips);
       for (int y = first; y < last; ++y) {
-        const size_t offset = static_cast<size_t>(y) * params.width;
-        int32_t* codes = out.ids + offset;
+        int32_t* codes = out.ids + static_cast<size_t>(y) * params.width;
         assignment.row(y, codes, scratch.data() + strip * 2 * params.width);
-        add_stuff(stuff, in.labels + offset, in.stuff_labels ? in.stuff_labels + offset : nullptr, params.width, codes);
-        count_runs(codes, params.width, y, extents.data() + strip * num_codes);
+        counter.row(y, codes, extents.data() + strip * num_codes);
       }
     }
   });

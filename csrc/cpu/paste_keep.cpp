@@ -9,20 +9,41 @@
 namespace lps {
 namespace {
 
-constexpr int kBytes = 64;
+constexpr int kLanes = 64;
 
-LPS_SIMD_CLONES int32_t count_equal(const uint8_t* values, int count, uint8_t wanted) {
+inline int32_t take_sums(uint8_t* sums) {
   int32_t total = 0;
-  int i = 0;
-  while (count - i >= kBytes) {
-    uint8_t sums[kBytes] = {};
-    const int rounds = std::min((count - i) / kBytes, 255);  // a byte holds no more
-    for (int k = 0; k < rounds; ++k, i += kBytes)
-      for (int j = 0; j < kBytes; ++j) sums[j] = static_cast<uint8_t>(sums[j] + (values[i + j] == wanted));
-    for (int j = 0; j < kBytes; ++j) total += sums[j];
-  }
-  for (; i < count; ++i) total += values[i] == wanted;
+  for (int j = 0; j < kLanes; ++j) total += sums[j];
+  std::fill_n(sums, kLanes, uint8_t{0});
   return total;
+}
+
+// How many pixels of a rectangle have the label. Byte lanes are summed for as long as a byte can hold the sum.
+LPS_SIMD_CLONES int32_t count_label(const uint8_t* labels, size_t stride, int rows, int columns, uint8_t label) {
+  int32_t total = 0;
+  if (columns < kLanes) {
+    for (int y = 0; y < rows; ++y, labels += stride)
+      for (int x = 0; x < columns; ++x) total += labels[x] == label;
+    return total;
+  }
+  const int whole = columns / kLanes, rest = columns % kLanes;
+  uint8_t in_rest[kLanes];  // the rest is read as the last kLanes columns, of which some are counted already
+  for (int j = 0; j < kLanes; ++j) in_rest[j] = j >= kLanes - rest;
+  uint8_t sums[kLanes] = {};
+  int room = 255;
+  for (int y = 0; y < rows; ++y, labels += stride) {
+    for (int k = 0; k < whole;) {
+      const int end = std::min(whole, k + room);
+      room -= end - k;
+      for (; k < end; ++k)
+        for (int j = 0; j < kLanes; ++j) sums[j] = static_cast<uint8_t>(sums[j] + (labels[k * kLanes + j] == label));
+      if (room == 0) total += take_sums(sums), room = 255;
+    }
+    const uint8_t* last = labels + columns - kLanes;
+    for (int j = 0; j < kLanes; ++j) sums[j] = static_cast<uint8_t>(sums[j] + ((last[j] == label) & in_rest[j]));
+    if (--room == 0) total += take_sums(sums), room = 255;
+  }
+  return total + take_sums(sums);
 }
 
 struct Keeper {
@@ -30,27 +51,30 @@ struct Keeper {
   const uint8_t* labels;
   const std::vector<PasteBox>& boxes;
 
-  const uint8_t* row(int y) const { return labels + static_cast<size_t>(y) * params.width; }
-
-  int32_t mask_pixels(const PasteBox& b) const {
-    int32_t total = 0;
-    for (int y = b.pixels.y0; y < b.pixels.y1; ++y)
-      total += count_equal(row(y) + b.pixels.x0, b.pixels.x1 - b.pixels.x0, static_cast<uint8_t>(b.label));
-    return total;
+  int32_t count(const PixelRange& r, int32_t label) const {
+    const size_t width = params.width;
+    return count_label(labels + r.y0 * width + r.x0, width, r.y1 - r.y0, r.x1 - r.x0, static_cast<uint8_t>(label));
   }
 
-  // The pixels of the mask of `b` in any of the rivals, which are sorted by their first column: each row is walked
-  // from the left, so that no pixel counts twice and no map of occupied pixels is needed.
+  // The pixels of the mask of `b` in any of the rivals, which are sorted by their first column. Between one row where a
+  // rival begins or ends and the next, the columns are walked from the left, so that no pixel counts twice and no map
+  // of occupied pixels is needed.
   int32_t occupied_pixels(const PasteBox& b, const int32_t* rivals, int num_rivals) const {
     int32_t total = 0;
-    for (int y = b.pixels.y0; y < b.pixels.y1; ++y) {
+    for (int y = b.pixels.y0, next = y; y < b.pixels.y1; y = next) {
+      next = b.pixels.y1;
+      for (int k = 0; k < num_rivals; ++k) {
+        const PixelRange& rival = boxes[rivals[k]].pixels;
+        if (rival.y0 > y) next = std::min(next, rival.y0);
+        if (rival.y1 > y) next = std::min(next, rival.y1);
+      }
       int reached = b.pixels.x0;
       for (int k = 0; k < num_rivals; ++k) {
         const PixelRange& rival = boxes[rivals[k]].pixels;
         if (y < rival.y0 || y >= rival.y1) continue;
         const int begin = std::max(reached, rival.x0), end = std::min(b.pixels.x1, rival.x1);
         if (begin >= end) continue;
-        total += count_equal(row(y) + begin, end - begin, static_cast<uint8_t>(b.label));
+        total += count({begin, y, end, next}, b.label);
         reached = end;
       }
     }
@@ -99,7 +123,7 @@ std::vector<PasteBox> kept_boxes(const LpsPasteBoxesParams& params, const PasteI
   std::vector<int32_t> mask(count), order(count), by_column(count), rivals(count);
   std::vector<uint8_t> kept(count);
   parallel_for(count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) mask[i] = keeper.mask_pixels(boxes[i]);
+    for (int64_t i = begin; i < end; ++i) mask[i] = keeper.count(boxes[i].pixels, boxes[i].label);
   });
 
   // A pixel has one class, so boxes of different classes never meet: the classes are decided side by side.
