@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(she
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/lpsnet-predict $(or $(INPUT),--sample) --output out/demo
+	$(BIN)/lpsnet-predict $(or $(INPUT),--sample) --profile --output out/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

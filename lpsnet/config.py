@@ -19,6 +19,8 @@ BOX_STRIDES = (8, 16, 32, 64, 128)
 """P3..P7 (paper, section 3.2; FCOS)."""
 SEMANTIC_STRIDE = 4
 """The semantic logits are at 1/4 of the input (paper, section 3.3)."""
+DEFAULT_MODEL = "lpsnet_lite0_camvid"
+"""The packaged model that commands take unless another is named."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,8 @@ class Recipe:
 
 
 def _from_dict(cls: type, data: dict[str, Any]) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{cls.__name__}: expected a mapping of its fields, got {type(data).__name__}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - set(fields))
     if unknown:

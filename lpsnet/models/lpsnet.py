@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lpsnet.checkpoint import assign_state, load_checkpoint, resolve
 from lpsnet.config import Recipe
 from lpsnet.models.backbone import build_backbone, load_backbone_weights, pretrained_weights_path
 from lpsnet.models.box_head import BoxHead
@@ -33,6 +34,22 @@ class LPSNet(nn.Module):
         self.fpn = FeaturePyramid(recipe.model, self.backbone.channels)
         self.box_head = BoxHead(recipe.model)
         self.semantic_head = SemanticHead(recipe.model, len(recipe.categories))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> "LPSNet":
+        """The trained network of a checkpoint: float32, on the CPU, in evaluation mode.
+
+        Args:
+            name_or_path: name of a checkpoint that comes with the package, or the path of a file.
+
+        Raises:
+            ValueError: no such name or file, or a file that is damaged or does not fit its own recipe.
+        """
+        recipe, state = load_checkpoint(resolve(name_or_path))
+        with torch.device("meta"):  # no time spent on random weights
+            model = cls(recipe)
+        assign_state(model, state)
+        return model.eval()
 
     def forward(self, images: Tensor, image_size: Size | None = None) -> DenseOutputs:
         """What inference needs: like `heads`, with border-ness as probabilities."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lpsnet.config import ModelConfig
+from lpsnet.models.deform import DeformConv2d
 from lpsnet.models.norm import LevelNormReLU
 
 NUM_LEVELS = 4
@@ -43,8 +44,6 @@ def _convolution(config: ModelConfig, in_channels: int, out_channels: int) -> nn
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         return conv
     if config.deform in ("v1", "v2"):
-        from lpsnet.models.deform import DeformConv2d
-
         return DeformConv2d(in_channels, out_channels, modulated=config.deform == "v2")
     raise ValueError(f"deform: expected 'v1', 'v2' or 'off', got {config.deform!r}")
 

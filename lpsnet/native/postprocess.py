@@ -1,16 +1,15 @@
-"""From the dense outputs of the network to the panoptic map, over numpy arrays."""
+"""The whole post-processing in one call, over numpy arrays."""
 
 import ctypes
 from collections.abc import Sequence
 
 import numpy as np
 
-from lpsnet.config import SEMANTIC_STRIDE, PostprocessConfig
+from lpsnet.config import BOX_STRIDES, SEMANTIC_STRIDE, PostprocessConfig
 from lpsnet.native.arrays import expect
 from lpsnet.native.decode import SCORE_FUSIONS
 from lpsnet.native.library import Levels, call, pointer_array, workspace_size
 from lpsnet.native.paste_boxes import SegmentTable, assignment_number
-from lpsnet.structures import Detections
 
 
 class PostprocessParams(ctypes.Structure):
@@ -40,25 +39,24 @@ class PostprocessParams(ctypes.Structure):
     def of(
         cls,
         logits_shape: Sequence[int],
-        logits_stride: int,
         level_sizes: Sequence[tuple[int, int]],
-        strides: Sequence[int],
         image_size: Sequence[int],
-        out_size: Sequence[int],
+        output_size: Sequence[int],
         config: PostprocessConfig,
+        strides: Sequence[int] = BOX_STRIDES,
     ) -> "PostprocessParams":
         """From shapes; see `postprocess`. Raises ValueError where a number or a name does not fit."""
+        for name, size in (("image_size", image_size), ("output_size", output_size)):
+            if len(size) != 2:
+                raise ValueError(f"{name}: expected (height, width), got {tuple(size)}")
         if config.score_fusion not in SCORE_FUSIONS:
             raise ValueError(f"score_fusion: expected one of {sorted(SCORE_FUSIONS)}, got {config.score_fusion!r}")
-        for name, size in (("image_size", image_size), ("out_size", out_size)):
-            if len(size) != 2 or min(size) < 1:
-                raise ValueError(f"{name}: expected (height, width), each at least 1, got {tuple(size)}")
         return cls(
             *logits_shape,
-            logits_stride,
+            SEMANTIC_STRIDE,
             Levels.of(level_sizes, strides),
             *image_size,
-            *out_size,
+            *output_size,
             config.score_threshold,
             config.topk,
             SCORE_FUSIONS[config.score_fusion],
@@ -67,23 +65,15 @@ class PostprocessParams(ctypes.Structure):
             config.paste_score,
             config.overlap_threshold,
             assignment_number(config.assignment),
-            output_area(config.stuff_area_limit, image_size, out_size),
+            output_area_limit(config.stuff_area_limit, image_size, output_size),
             config.fill_stuff,
         )
 
 
-def output_area(area: int, image_size: Sequence[int], out_size: Sequence[int]) -> int:
-    """An area in pixels of the network's input, in pixels of the output, rounded.
-
-    `PostprocessConfig.stuff_area_limit` is meant for the size at which the network sees the image; the panoptic map
-    may have another.
-
-    Args:
-        area: in pixels of the network's input.
-        image_size: (height, width) of the part of the network's input that is image.
-        out_size: (height, width) of the panoptic map, which shows the same.
-    """
-    return round(area * (out_size[0] * out_size[1]) / (image_size[0] * image_size[1]))
+def output_area_limit(limit: int, image_size: Sequence[int], output_size: Sequence[int]) -> int:
+    """`PostprocessConfig.stuff_area_limit`, which counts pixels of the resized image, in pixels of the output."""
+    ratio = (output_size[0] * output_size[1]) / max(1, image_size[0] * image_size[1])
+    return min(round(limit * ratio), np.iinfo(np.int32).max)
 
 
 def postprocess(
@@ -91,58 +81,57 @@ def postprocess(
     is_thing: np.ndarray,
     ltrb: Sequence[np.ndarray],
     borderness: Sequence[np.ndarray],
-    strides: Sequence[int],
     image_size: Sequence[int],
-    out_size: Sequence[int],
+    output_size: Sequence[int],
     config: PostprocessConfig,
-    logits_stride: int = SEMANTIC_STRIDE,
-) -> tuple[np.ndarray, SegmentTable, Detections]:
-    """The whole post-processing of one image: `decode`, `nms`, `upsample_argmax` and `paste_boxes` in one call.
+    strides: Sequence[int] = BOX_STRIDES,
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, SegmentTable]:
+    """`decode`, `nms`, `upsample_argmax` and `paste_boxes` in one call, without an array between them.
 
     Args:
-        logits: float32[C, h, w], of the semantic head; up to 255 classes.
+        logits: float32[C, h, w], of the semantic head, at 1/4 of the network's input.
         is_thing: uint8 or bool [C].
-        ltrb: per level float32[4, height, width], distances to the sides of the box in input pixels.
-        borderness: per level float32[height, width], probabilities.
+        ltrb: per level float32[4, h, w], distances to the sides of the box in input pixels.
+        borderness: per level float32[h, w], probabilities.
+        image_size: (height, width) of the part of the network's input that is image.
+        output_size: (height, width) of the panoptic map, to which that part is stretched.
+        config: thresholds and choices.
         strides: of each level, in input pixels.
-        image_size: (height, width) of the part of the network's input that is image; the rest is padding.
-        out_size: (height, width) of the panoptic map; the image is stretched to it.
-        config: thresholds and choices. `stuff_area_limit` is scaled by `output_area`.
-        logits_stride: input pixels per pixel of the logits.
 
     Returns:
-        ids, int32[*out_size], 0 for void; the table of the segments, in output pixels; the detections before they were
-        pasted, in pixels of the network's input.
+        boxes, float32[K, 4], xyxy in input pixels, scores, float32[K], and labels, int32[K], by descending score;
+        ids, int32[H, W], 0 for void; the table of the segments.
 
     Raises:
         ValueError: a bad argument, named in the message.
     """
     logits = expect("logits", logits, np.float32, ("C", "h", "w"))
     is_thing = expect("is_thing", is_thing, np.uint8, logits.shape[:1])
+    borderness = [expect(f"borderness[{i}]", b, np.float32, ("h", "w")) for i, b in enumerate(borderness)]
     if len(ltrb) != len(borderness):
-        raise ValueError(f"ltrb, borderness: expected as many levels, got {len(ltrb)} and {len(borderness)}")
-    borderness = [expect(f"borderness[{i}]", b, np.float32, ("height", "width")) for i, b in enumerate(borderness)]
+        raise ValueError(f"ltrb: expected {len(borderness)} levels like borderness, got {len(ltrb)}")
     ltrb = [
-        expect(f"ltrb[{i}]", sides, np.float32, (4, *b.shape))
-        for i, (sides, b) in enumerate(zip(ltrb, borderness, strict=True))
+        expect(f"ltrb[{i}]", t, np.float32, (4, *b.shape))
+        for i, (t, b) in enumerate(zip(ltrb, borderness, strict=True))
     ]
     sizes = [(b.shape[0], b.shape[1]) for b in borderness]
-    params = PostprocessParams.of(logits.shape, logits_stride, sizes, strides, image_size, out_size, config)
-    rows = max(config.max_detections, 0)
-    boxes, scores, labels = np.empty((rows, 4), np.float32), np.empty(rows, np.float32), np.empty(rows, np.int32)
+    params = PostprocessParams.of(logits.shape, sizes, image_size, output_size, config, strides)
+    most = max(0, config.max_detections)
+    boxes, scores, labels = np.empty((most, 4), np.float32), np.empty(most, np.float32), np.empty(most, np.int32)
+    ids = np.empty([max(0, side) for side in output_size], np.int32)
+    table = SegmentTable.empty(most + len(is_thing))
     num_detections, num_segments = np.empty(1, np.int32), np.empty(1, np.int32)
-    ids, table = np.empty(tuple(out_size), np.int32), SegmentTable.empty(rows + len(logits))
     workspace = np.empty(workspace_size("postprocess", params), np.uint8)
     call(
         "postprocess",
         params,
         logits.ctypes.data,
         is_thing.ctypes.data,
-        pointer_array([a.ctypes.data for a in ltrb]),
-        pointer_array([a.ctypes.data for a in borderness]),
+        pointer_array([t.ctypes.data for t in ltrb]),
+        pointer_array([b.ctypes.data for b in borderness]),
         *(a.ctypes.data for a in (boxes, scores, labels, num_detections, ids, *table, num_segments)),
         workspace=workspace.ctypes.data,
-        workspace_size=workspace.size,
+        workspace_size=workspace.nbytes,
     )
-    n = num_detections[0]
-    return ids, table.first(num_segments[0]), Detections(boxes[:n], scores[:n], labels[:n])
+    kept = int(num_detections[0])
+    return (boxes[:kept], scores[:kept], labels[:kept]), ids, table.first(int(num_segments[0]))
