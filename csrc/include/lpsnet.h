@@ -2,7 +2,7 @@
 //
 // Pointers are host pointers for LPS_CPU and device pointers for LPS_CUDA, arrays are contiguous, and arrays of
 // pointers (`ltrb`, `borderness`) live on the host. Nothing here allocates device memory or synchronises: the caller
-// gives a workspace of at least the size that lps_*_workspace_size asks for, aligned as malloc aligns. Every output has a fixed size; what is
+// gives a workspace of at least the size that lps_*_workspace_size asks for. Every output has a fixed size; what is
 // not filled is padding, and a count says where the padding starts.
 //
 // Coordinates are continuous: pixel (row i, column j) covers [j, j + 1) x [i, i + 1) and its centre is at + 0.5.
@@ -191,6 +191,8 @@ LPS_API LpsStatus lps_paste_boxes(const LpsPasteBoxesParams* params, const LpsCo
                                   int32_t* num_segments);  // [1]
 
 // decode -> nms -> upsample_argmax -> paste_boxes in one call. ------------------------------------------------
+// The scales of the operators are image_height / out_height and image_width / out_width, for the logits divided by
+// logits_stride, each rounded once to float32.
 typedef struct {
   int32_t num_classes;
   int32_t logits_height, logits_width, logits_stride;
