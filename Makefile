@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(she
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/lpsnet-predict $(or $(INPUT),--sample) --output out/demo
+	$(BIN)/lpsnet-predict $(or $(INPUT),--sample) --profile --output out/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
@@ -33,6 +33,18 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
+
+# The op tests over a library with AddressSanitizer and UndefinedBehaviorSanitizer, which GCC's runtime brings. Python is
+# not built with them, so their runtime is preloaded, with libstdc++ that they hook into. Leaks are not looked for: Python
+# itself leaves memory to the end of the process.
+SANITIZED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess deform_conv2d
+SANITIZED_TESTS := $(wildcard $(SANITIZED_OPS:%=tests/test_%.py) tests/test_parallel.py)
+sanitize: $(VENV)/.installed
+	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPS_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitize
+	LPSNET_LIBRARY=$(CURDIR)/build/sanitize/liblpsnet.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	LD_PRELOAD="$$(for l in asan ubsan stdc++; do c++ -print-file-name=lib$$l.so; done | xargs)" \
+	$(BIN)/python -m pytest -n 0 $(SANITIZED_TESTS)
 
 clean:
 	rm -rf build out *.egg-info lpsnet/native/liblpsnet.so

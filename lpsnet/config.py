@@ -19,6 +19,8 @@ BOX_STRIDES = (8, 16, 32, 64, 128)
 """P3..P7 (paper, section 3.2; FCOS)."""
 SEMANTIC_STRIDE = 4
 """The semantic logits are at 1/4 of the input (paper, section 3.3)."""
+DEFAULT_MODEL = "lpsnet_lite0_camvid"
+"""The packaged model that commands take unless another is named."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@
 #include "cpu/upsample_argmax.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "core/argmax.h"
 #include "core/bilinear.h"
+#include "core/float_bits.h"
 #include "core/pixel.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
@@ -116,17 +116,7 @@ inline float least(float a, float b) { return a < b ? a : b; }
 inline float most(float a, float b) { return a > b ? a : b; }
 
 // The order of magnitudes as integers is that of the numbers, with infinity and NaN above all.
-inline uint32_t magnitude(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits & 0x7fffffffu;
-}
-
-inline float from_magnitude(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
+inline uint32_t magnitude(float value) { return float_to_bits(value) & 0x7fffffffu; }
 
 // The classes that can win somewhere in a block, ascending.
 struct Candidates {
@@ -162,7 +152,7 @@ LPS_SIMD_CLONES void select_candidates(const Job& job, const Cell& y, int first_
     bool bounded = true;
     for (int i = 0; i < kLanes; ++i) {
       bounded &= i >= count || largest[b][i] < magnitude(kLargestBounded);
-      reached[b][i] -= rounding_margin(from_magnitude(largest[b][i]));
+      reached[b][i] -= rounding_margin(bits_to_float(largest[b][i]));
       if (i >= count) reached[b][i] = -kWorstValue;
     }
     candidates[b].bounded = bounded;

@@ -120,6 +120,7 @@ LPS_API LpsStatus lps_nms(const LpsNmsParams* params, const LpsContext* context,
 
 // The best class of every output pixel, from logits of a smaller size, without the volume at output size. --------
 // Output pixel x reads the logits bilinearly at (x + 0.5) * scale_x - 0.5, clamped to the map. Ties: the lower class.
+// A value of NaN or -infinity never wins; where no class wins, or none is allowed, the label is 255.
 typedef struct {
   int32_t num_classes;  // at most 255; label 255 means void
   int32_t in_height, in_width;
@@ -135,6 +136,19 @@ LPS_API LpsStatus lps_upsample_argmax(const LpsUpsampleArgmaxParams* params, con
                                       uint8_t* labels);        // [out_height, out_width]
 
 // The panoptic head: boxes pasted onto the label map. -----------------------------------------------------------
+// A pixel belongs to a box when its centre, ((x + 0.5) * scale_x, (y + 0.5) * scale_y), is in [x1, x2) x [y1, y2); to
+// its mask when it also has the box's label. All in float32, in the order of operations of csrc/core.
+//  1. By descending score: a box whose mask is empty, or occupied by kept boxes by more than overlap_threshold of its
+//     pixels, is discarded; else it is kept and its mask becomes occupied. A box takes no part when its score is below
+//     paste_score or NaN, its label is no thing class or a coordinate is NaN.
+//  2. A pixel in the masks of several kept boxes goes to the one whose border-ness there is closest to that predicted
+//  by
+//     the level the box came from, read bilinearly at the pixel's centre (NaN, or a level out of range: infinitely
+//     far); or to the one with the best score; or to the smallest. Ties: the earlier box.
+//  3. Each stuff class is one segment, void where it is below stuff_area_limit. Thing pixels that no box claims are
+//  void
+//     or take their stuff_labels before areas are counted. Labels from num_classes on are void.
+// A box that gets no pixel has no segment.
 typedef enum {
   LPS_CLOSEST_BORDERNESS = 0,
   LPS_HIGHEST_CONFIDENCE = 1,
@@ -177,6 +191,8 @@ LPS_API LpsStatus lps_paste_boxes(const LpsPasteBoxesParams* params, const LpsCo
                                   int32_t* num_segments);  // [1]
 
 // decode -> nms -> upsample_argmax -> paste_boxes in one call. ------------------------------------------------
+// The scales of the operators are image_height / out_height and image_width / out_width, for the logits divided by
+// logits_stride, each rounded once to float32.
 typedef struct {
   int32_t num_classes;
   int32_t logits_height, logits_width, logits_stride;

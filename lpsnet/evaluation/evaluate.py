@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lpsnet import atomic
 from lpsnet.categories import Category
 from lpsnet.data.sample import Dataset
 from lpsnet.evaluation.panoptic import PanopticEvaluator, PanopticScores
@@ -52,7 +55,12 @@ def evaluate(
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """Writes the scores as JSON, beside their place first."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(scores.to_dict(), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Writes the scores as JSON, whole or not at all; a score that is not defined is null."""
+    atomic.write_bytes(path, (json.dumps(_strict(scores.to_dict()), indent=2) + "\n").encode())
+
+
+def _strict(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {k: _strict(v) for k, v in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

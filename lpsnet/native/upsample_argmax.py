@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 
+from lpsnet.native.arrays import expect
 from lpsnet.native.library import call
 
 
@@ -32,7 +33,7 @@ def upsample_argmax(
         logits: float32[C, h, w], 1 to 255 classes. A value that comes out as NaN or -infinity never wins.
         size: (height, width) of the output.
         scale: (y, x), logit pixels per output pixel.
-        allowed: bool[C] or None: the classes that may win.
+        allowed: uint8 or bool [C], or None: the classes that may win.
 
     Returns:
         uint8[height, width], the winning class, the lowest of equals; 255 (void) where no class wins.
@@ -40,13 +41,9 @@ def upsample_argmax(
     Raises:
         ValueError: a bad argument, named in the message.
     """
-    logits = np.ascontiguousarray(logits, np.float32)
-    if logits.ndim != 3:
-        raise ValueError(f"upsample_argmax: logits: expected [C, h, w], got {logits.shape}")
+    logits = expect("logits", logits, np.float32, ("C", "h", "w"))
     if allowed is not None:
-        allowed = np.ascontiguousarray(allowed, bool)
-        if allowed.shape != logits.shape[:1]:
-            raise ValueError(f"upsample_argmax: allowed: expected [{len(logits)}], got {allowed.shape}")
+        allowed = expect("allowed", allowed, np.uint8, logits.shape[:1])
     labels = np.empty([max(n, 0) for n in size], np.uint8)
     allowed_pointer = None if allowed is None else allowed.ctypes.data
     params = UpsampleArgmaxParams(*logits.shape, *size, *scale)

@@ -73,18 +73,17 @@ def _forward(
 ) -> Tensor:
     out = _output(input, offset, weight, bias, stride, padding, dilation, mask, offset_groups)
     work = _Work(input, offset, weight, mask, out.shape[2:], stride, padding, dilation, offset_groups)
-    bias_row = out.new_zeros(out.shape[1], dtype=work.dtype) if bias is None else bias.to(work.dtype)
-    bias_rows = bias_row.view(work.groups, 1, -1)
+    bias_rows = (out.new_zeros(len(weight)) if bias is None else bias).to(work.dtype).view(work.groups, 1, -1)
     columns = work.new_columns()
     for n in range(len(input)):
         # [groups, positions, O / groups], in any memory format
         result = out[n].view(work.groups, -1, work.params.out_height * work.params.out_width).transpose(1, 2)
         image = work.image(n)
         for begin, end in tiles(work.params):
-            call("deform_columns", work.params, *image, columns)
-            for group, tile in work.by_group(columns[: end - begin]):
-                product = torch.addmm(bias_rows[group], tile, work.matrices[group].t())
-                result[group, begin:end] = product
+            tile = columns[: end - begin]
+            call("deform_columns", work.params, *image, tile)
+            for group, matrix in work.by_group(tile):
+                result[group, begin:end] = torch.addmm(bias_rows[group], matrix, work.matrices[group].t())
     return out
 
 
@@ -100,8 +99,10 @@ def _output(
     mask: Tensor | None,
     offset_groups: int,
 ) -> Tensor:
-    sizes = [None if t is None else t.shape for t in (bias, mask)]
-    out_size = check_shapes(input.shape, offset.shape, weight.shape, *sizes, stride, padding, dilation, offset_groups)
+    bias_shape, mask_shape = (None if t is None else t.shape for t in (bias, mask))
+    out_size = check_shapes(
+        input.shape, offset.shape, weight.shape, bias_shape, mask_shape, stride, padding, dilation, offset_groups
+    )
     single = (torch.float32, torch.bfloat16, torch.float16)
     if input.dtype not in (torch.float64, *single):
         raise ValueError(f"input: expected a floating-point tensor, got {input.dtype}")
@@ -111,7 +112,7 @@ def _output(
             raise ValueError(f"{name}: expected {' or '.join(map(str, allowed))}, got {tensor.dtype}")
         if tensor is not None and tensor.device != input.device:
             raise ValueError(f"{name}: expected a tensor on {input.device}, got {tensor.device}")
-    return _empty_like_format(input, (len(input), len(weight), *out_size))
+    return _empty_like_format(input, (input.shape[0], weight.shape[0], *out_size))
 
 
 @torch.library.custom_op("lpsnet::deform_conv2d_backward", mutates_args=())
@@ -134,25 +135,25 @@ def _backward(
     columns = work.new_columns()
     for n in range(len(input)):
         image = work.image(n)
-        into_image = torch.zeros_like(image[0])
-        into_offset = torch.empty_like(image[1])
-        into_mask = None if image[2] is None else torch.empty_like(image[2])
+        targets = grad_input[n].permute(1, 2, 0), grad_offset[n], None if mask is None else grad_mask[n]
+        buffers = [None if target is None else work.buffer(target).zero_() for target in targets]
         incoming = grad[n].to(work.dtype).reshape(work.groups, -1, grad.shape[2] * grad.shape[3])
         for begin, end in tiles(work.params):
-            call("deform_columns", work.params, *image, columns)
-            for group, tile in work.by_group(columns[: end - begin]):
-                matrix_grads[group].addmm_(incoming[group, :, begin:end], tile)
-            # From here on the buffer holds the gradients of the columns.
+            tile = columns[: end - begin]
+            call("deform_columns", work.params, *image, tile)
+            for group, matrix in work.by_group(tile):
+                matrix_grads[group].addmm_(incoming[group, :, begin:end], matrix)
+            # From here on the buffer holds the gradients of the columns, written without another one of their size.
             for group in range(work.groups):
-                tile_grad = incoming[group, :, begin:end].t() @ work.matrices[group]
-                columns[: end - begin, :, group] = tile_grad.view(end - begin, columns.shape[1], -1)
-            call("deform_columns_backward", work.params, *image, columns, into_image, into_offset, into_mask)
-        grad_input[n] = into_image.permute(2, 0, 1)
-        grad_offset[n] = into_offset
-        if into_mask is not None:
-            grad_mask[n] = into_mask
-    channels_last_grad = matrix_grads.view(len(weight), *weight.shape[2:], weight.shape[1])
-    grad_weight.copy_(channels_last_grad.permute(0, 3, 1, 2))
+                out_grad = incoming[group, :, begin:end].t()
+                for tap, matrix in enumerate(work.matrices[group].chunk(tile.shape[1], 1)):
+                    torch.mm(out_grad, matrix, out=tile[:, tap, group])
+            call("deform_columns_backward", work.params, *image, tile, *buffers)
+        for target, buffer in zip(targets, buffers, strict=True):
+            if target is not None and buffer is not None and buffer is not target:
+                target.copy_(buffer)
+    weight_grad = matrix_grads.view(len(weight), *weight.shape[2:], weight.shape[1])
+    grad_weight.copy_(weight_grad.permute(0, 3, 1, 2))
     return grads
 
 
@@ -237,13 +238,20 @@ class _Work:
     def image(self, n: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Image n as [H, W, C], its offset and its mask; contiguous."""
         image = self.input[n].permute(1, 2, 0)
-        if image.dtype != self.dtype or not image.is_contiguous():
-            image = image.new_empty(image.shape, dtype=self.dtype).copy_(image)
+        buffer = self.buffer(image)
+        if buffer is not image:
+            buffer.copy_(image)
         mask = None if self.mask is None else self.mask[n].to(self.dtype).contiguous()
-        return image, self.offset[n].to(self.dtype).contiguous(), mask
+        return buffer, self.offset[n].to(self.dtype).contiguous(), mask
+
+    def buffer(self, like: Tensor) -> Tensor:
+        """The tensor itself where the library can read or write it, else an empty one of its shape."""
+        return (
+            like if like.dtype == self.dtype and like.is_contiguous() else like.new_empty(like.shape, dtype=self.dtype)
+        )
 
     def by_group(self, columns: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Each group with its part of the columns, [positions, kh * kw * C / groups]."""
+        """Each group with its part of the columns, [positions, kh * kw * C / groups]; a copy of several groups."""
         for group in range(self.groups):
             yield group, columns[:, :, group].reshape(len(columns), self.matrices.shape[2])
 

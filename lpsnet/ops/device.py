@@ -31,16 +31,7 @@ def call(name: str, params: ctypes.Structure, *arguments: Argument) -> None:
         ValueError, MemoryError, RuntimeError: what liblpsnet says.
     """
     held: list[Tensor] = []
-
-    def pointer(argument: Argument) -> int | ctypes.Array | None:
-        if argument is None:
-            return None
-        if isinstance(argument, Tensor):
-            held.append(argument.contiguous())
-            return held[-1].data_ptr()
-        return library.pointer_array([pointer(a) for a in argument])  # type: ignore[misc]
-
-    pointers = [pointer(a) for a in arguments]
+    pointers = [_pointer(argument, held) for argument in arguments]
     device = held[0].device
     if any(t.device != device for t in held):
         raise ValueError(f"{name}: expected tensors on one device, got {sorted({str(t.device) for t in held})}")
@@ -51,3 +42,13 @@ def call(name: str, params: ctypes.Structure, *arguments: Argument) -> None:
     library.call(
         name, params, *pointers, device=kind, stream=stream, workspace=workspace.data_ptr(), workspace_size=size
     )
+
+
+def _pointer(argument: Argument, held: list[Tensor]) -> int | ctypes.Array | None:
+    """The pointer to a tensor, made contiguous and appended to ``held``, which keeps it alive."""
+    if argument is None:
+        return None
+    if isinstance(argument, Tensor):
+        held.append(argument.contiguous())
+        return held[-1].data_ptr()
+    return library.pointer_array([_pointer(a, held) for a in argument])  # type: ignore[misc]

@@ -21,7 +21,7 @@ def upsample_argmax(logits: Tensor, size: Sequence[int], scale: Sequence[float],
         logits: float32[C, h, w], 1 to 255 classes. A value that comes out as NaN or -infinity never wins.
         size: (height, width) of the output.
         scale: (y, x), logit pixels per output pixel.
-        allowed: bool[C] or None: the classes that may win.
+        allowed: uint8 or bool [C], or None: the classes that may win.
 
     Returns:
         uint8[height, width], the winning class, the lowest of equals; 255 (void) where no class wins.
@@ -42,7 +42,7 @@ def _(logits: Tensor, size: Sequence[int], scale: Sequence[float], allowed: Tens
 def _output(logits: Tensor, size: Sequence[int], allowed: Tensor | None) -> Tensor:
     expect("logits", logits, torch.float32, ["C", "h", "w"])
     if allowed is not None:
-        expect("allowed", allowed, torch.bool, [len(logits)])
+        expect("allowed", allowed, torch.bool if allowed.dtype == torch.bool else torch.uint8, [len(logits)])
     if len(size) != 2 or min(size) < 0:
         raise ValueError(f"size: expected (height, width), each at least 0, got {tuple(size)}")
     return logits.new_empty(size, dtype=torch.uint8)

@@ -56,7 +56,7 @@ def to_batch(samples: Sequence[Sample], recipe: Recipe) -> Batch:
 
 def normalize(image: np.ndarray, config: InputConfig) -> np.ndarray:
     """float32[H, W, 3] from uint8[H, W, 3]."""
-    return (image - np.float32(config.mean)) / np.float32(config.std)
+    return (image - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
 
 
 def _pad(sample: Sample, height: int, width: int) -> Sample:

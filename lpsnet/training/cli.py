@@ -1,9 +1,10 @@
 """``lpsnet-train``: trains a recipe; every field of it can be given on the command line."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -11,10 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lpsnet.config import RECIPES, Recipe
 
-RecipeChoice = Annotated[
-    tyro.extras.subcommand_type_from_defaults(RECIPES, prefix_names=False),  # type: ignore[misc]
-    tyro.conf.arg(name=""),
-]
+if TYPE_CHECKING:
+    RecipeChoice = Recipe
+else:
+    RecipeChoice = Annotated[
+        tyro.extras.subcommand_type_from_defaults(RECIPES, prefix_names=False), tyro.conf.arg(name="")
+    ]
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,10 @@ class Arguments:
     resume: bool = False
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """The entry point: exits with 1 and one line where the user can mend what is wrong."""
-    arguments = tyro.cli(Arguments)
-    console = Console(stderr=True)
+    arguments = tyro.cli(Arguments, args=args)
+    console = Console(stderr=True, soft_wrap=True)
     try:
         run(arguments)
     except (ValueError, OSError, RuntimeError) as error:

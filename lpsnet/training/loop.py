@@ -74,7 +74,7 @@ def train(
     """
     recipe, config = model.recipe, model.recipe.train
     output.mkdir(parents=True, exist_ok=True)
-    model.to(device, memory_format=torch.channels_last).train()
+    model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config)
     average = MovingAverage(model, config.ema)
     first = 0

@@ -1,0 +1,125 @@
+// The chain of the post-processing. Each operator checks its own arguments; here are the chain's and the workspace.
+#include "core/postprocess.h"
+
+#include <limits>
+
+#include "api/status.h"
+#include "cpu/gather_detections.h"
+
+namespace {
+
+constexpr const char* op = "postprocess";
+constexpr size_t kAlignment = 64;
+
+// Hands out pieces of the workspace; over a null pointer it only counts.
+class Carver {
+ public:
+  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
+
+  template <typename T>
+  T* take(size_t count) {
+    T* piece = base_ ? reinterpret_cast<T*>(base_ + size_) : nullptr;
+    size_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    return piece;
+  }
+  size_t size() const { return size_; }
+
+ private:
+  char* base_;
+  size_t size_ = 0;
+};
+
+struct Workspace {
+  // From decode, num_levels * topk of each.
+  float *candidate_boxes, *candidate_scores;
+  int32_t *candidate_labels, *candidate_levels, *num_candidates;
+  // From nms, max_detections of each.
+  int32_t *kept, *levels;
+  // From upsample_argmax, out_height * out_width.
+  uint8_t *labels, *stuff_labels;
+  uint8_t* is_stuff;  // [num_classes]
+  size_t size;
+
+  Workspace(const LpsPostprocessParams& p, void* base) {
+    Carver carver(base);
+    const size_t candidates = static_cast<size_t>(p.levels.num_levels) * p.topk;
+    const size_t pixels = static_cast<size_t>(p.out_height) * p.out_width;
+    candidate_boxes = carver.take<float>(candidates * 4);
+    candidate_scores = carver.take<float>(candidates);
+    candidate_labels = carver.take<int32_t>(candidates);
+    candidate_levels = carver.take<int32_t>(candidates);
+    num_candidates = carver.take<int32_t>(1);
+    kept = carver.take<int32_t>(p.max_detections);
+    levels = carver.take<int32_t>(p.max_detections);
+    labels = carver.take<uint8_t>(pixels);
+    stuff_labels = carver.take<uint8_t>(p.fill_stuff ? pixels : 0);
+    is_stuff = carver.take<uint8_t>(p.fill_stuff ? p.num_classes : 0);
+    size = carver.size() + kAlignment;  // the caller's pointer may stand anywhere
+  }
+};
+
+void* aligned(void* pointer) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+// What the sizes of the workspace are made of; the rest is for the operators to judge.
+LpsStatus check(const LpsPostprocessParams& p) {
+  LPS_RETURN_IF_FAILED(lps::check_levels(op, p.levels));
+  if (p.num_classes < 1 || p.num_classes > 255) return lps::invalid(op, "num_classes", "1 to 255", p.num_classes);
+  if (p.logits_stride < 1) return lps::invalid(op, "logits_stride", "at least 1", p.logits_stride);
+  if (p.topk < 0 || p.topk > std::numeric_limits<int32_t>::max() / LPS_MAX_LEVELS)
+    return lps::invalid(op, "topk", "0 to 2^28 - 1", p.topk);
+  if (p.max_detections < 0) return lps::invalid(op, "max_detections", "at least 0", p.max_detections);
+  if (p.out_height < 1) return lps::invalid(op, "out_height", "at least 1", p.out_height);
+  if (p.out_width < 1) return lps::invalid(op, "out_width", "at least 1", p.out_width);
+  return LPS_OK;
+}
+
+}  // namespace
+
+size_t lps_postprocess_workspace_size(const LpsPostprocessParams* params, LpsDevice) {
+  return params != nullptr && check(*params) == LPS_OK ? Workspace(*params, nullptr).size : 0;
+}
+
+LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* context, const float* logits,
+                          const uint8_t* is_thing, const float* const* ltrb, const float* const* borderness,
+                          float* boxes, float* scores, int32_t* box_labels, int32_t* num_detections, int32_t* ids,
+                          int32_t* segment_labels, float* segment_scores, int32_t* segment_areas,
+                          int32_t* segment_boxes, int32_t* num_segments) {
+  LPS_RETURN_IF_FAILED(lps::check_pointer(op, "params", params));
+  const LpsPostprocessParams& p = *params;
+  LPS_RETURN_IF_FAILED(check(p));
+  LPS_RETURN_IF_FAILED(lps::check_device(op, context));
+  LPS_RETURN_IF_FAILED(lps::check_workspace(op, context, Workspace(p, nullptr).size));
+  LPS_RETURN_IF_FAILED(lps::check_pointer(op, "is_thing", is_thing));
+  const bool any_detections = p.max_detections > 0;
+  LPS_RETURN_IF_FAILED(lps::check_pointer(op, "boxes", boxes, any_detections));
+  LPS_RETURN_IF_FAILED(lps::check_pointer(op, "scores", scores, any_detections));
+  LPS_RETURN_IF_FAILED(lps::check_pointer(op, "box_labels", box_labels, any_detections));
+  LPS_RETURN_IF_FAILED(lps::check_pointer(op, "num_detections", num_detections));
+  const Workspace w(p, aligned(context->workspace));
+  // The operators of the chain have no workspace on the CPU.
+  const LpsContext inner{context->device, context->stream, nullptr, 0};
+
+  const LpsDecodeParams decode = lps::decode_params(p);
+  LPS_RETURN_IF_FAILED(lps_decode(&decode, &inner, logits, is_thing, ltrb, borderness, w.candidate_boxes,
+                                  w.candidate_scores, w.candidate_labels, w.candidate_levels, w.num_candidates));
+  const LpsNmsParams nms = lps::nms_params(p);
+  LPS_RETURN_IF_FAILED(lps_nms(&nms, &inner, w.candidate_boxes, w.candidate_scores, w.candidate_labels,
+                               w.num_candidates, w.kept, num_detections));
+  lps::gather_detections_cpu({reinterpret_cast<const lps::Box*>(w.candidate_boxes), w.candidate_scores,
+                              w.candidate_labels, w.candidate_levels},
+                             w.kept, *num_detections, p.max_detections, reinterpret_cast<lps::Box*>(boxes), scores,
+                             box_labels, w.levels);
+  const LpsUpsampleArgmaxParams argmax = lps::argmax_params(p);
+  LPS_RETURN_IF_FAILED(lps_upsample_argmax(&argmax, &inner, logits, nullptr, w.labels));
+  if (p.fill_stuff) {
+    for (int32_t c = 0; c < p.num_classes; ++c) w.is_stuff[c] = !is_thing[c];
+    LPS_RETURN_IF_FAILED(lps_upsample_argmax(&argmax, &inner, logits, w.is_stuff, w.stuff_labels));
+  }
+  const LpsPasteBoxesParams paste = lps::paste_params(p);
+  return lps_paste_boxes(&paste, &inner, w.labels, is_thing, boxes, scores, box_labels, w.levels, num_detections,
+                         borderness, p.fill_stuff ? w.stuff_labels : nullptr, ids, segment_labels, segment_scores,
+                         segment_areas, segment_boxes, num_segments);
+}

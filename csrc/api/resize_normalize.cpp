@@ -1,0 +1,42 @@
+#include "cpu/resize_normalize.h"
+
+#include "api/status.h"
+#include "core/float_bits.h"
+
+namespace {
+
+LpsStatus check_params(const LpsResizeNormalizeParams& p) {
+  const auto invalid = [](const char* name, const char* expected, auto got) {
+    return lps::invalid("resize_normalize", name, expected, got);
+  };
+  if (p.in_height < 1) return invalid("in_height", "at least 1", p.in_height);
+  if (p.in_width < 1) return invalid("in_width", "at least 1", p.in_width);
+  if (p.in_row_stride < int64_t{3} * p.in_width)
+    return invalid("in_row_stride", "at least 3 * in_width", p.in_row_stride);
+  if (p.resized_height < 1) return invalid("resized_height", "at least 1", p.resized_height);
+  if (p.resized_width < 1) return invalid("resized_width", "at least 1", p.resized_width);
+  if (p.out_height < p.resized_height) return invalid("out_height", "at least resized_height", p.out_height);
+  if (p.out_width < p.resized_width) return invalid("out_width", "at least resized_width", p.out_width);
+  for (int c = 0; c < 3; ++c) {
+    if (!lps::is_finite(p.mean[c])) return invalid("mean", "finite numbers", p.mean[c]);
+    if (!(p.std[c] > 0.f)) return invalid("std", "numbers above 0", p.std[c]);
+  }
+  if (p.reverse_channels != 0 && p.reverse_channels != 1)
+    return invalid("reverse_channels", "0 or 1", p.reverse_channels);
+  if (p.channels_last != 0 && p.channels_last != 1) return invalid("channels_last", "0 or 1", p.channels_last);
+  return LPS_OK;
+}
+
+}  // namespace
+
+size_t lps_resize_normalize_workspace_size(const LpsResizeNormalizeParams*, LpsDevice) { return 0; }
+
+LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, const LpsContext* context, const uint8_t* image,
+                               float* out) {
+  LPS_RETURN_IF_FAILED(lps::check_pointer("resize_normalize", "params", params));
+  LPS_RETURN_IF_FAILED(check_params(*params));
+  LPS_RETURN_IF_FAILED(lps::check_device("resize_normalize", context));
+  LPS_RETURN_IF_FAILED(lps::check_pointer("resize_normalize", "image", image));
+  LPS_RETURN_IF_FAILED(lps::check_pointer("resize_normalize", "out", out));
+  return lps::guarded("resize_normalize", [&] { lps::resize_normalize_cpu(*params, image, out); });
+}

@@ -1,0 +1,165 @@
+"""``lpsnet-predict``: panoptic maps of images, folders and globs."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from lpsnet.config import DEFAULT_MODEL, PostprocessConfig
+from lpsnet.inference import StageTimer
+from lpsnet.overrides import NO_OVERRIDES, PostprocessOverrides, overridden
+from lpsnet.structures import PanopticResult
+
+from .images import find_images, read_image
+from .outputs import OutputFolder
+from .pipeline import Engine, load
+from .sample import sample_photograph
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Segments images.
+
+    Attributes:
+        inputs: images, folders of images, and globs.
+        output: folder for the overlays, the panoptic PNGs and panoptic.json.
+        model: a packaged model or the path of a checkpoint.
+        device: cpu or cuda.
+        sample: take the photograph that scikit-learn ships with (the `demo` extra).
+        profile: time each operator of the post-processing.
+        overrides: settings of the post-processing; what is not given is the model's own.
+    """
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    output: Path
+    model: str = DEFAULT_MODEL
+    device: str = "cpu"
+    sample: bool = False
+    profile: bool = False
+    overrides: Annotated[PostprocessOverrides, tyro.conf.arg(name="")] = NO_OVERRIDES
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """The entry point. Exits with 1 where anything could not be done, after doing the rest; 2 for a bad usage."""
+    arguments = tyro.cli(Arguments, args=args)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        failures = run(arguments, Console(), errors)
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        _complain(errors, error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("lpsnet-predict: stopped; what was finished is written")
+        sys.exit(130)
+    sys.exit(1 if failures else 0)
+
+
+def run(arguments: Arguments, console: Console, errors: Console) -> int:
+    """Segments every image; returns how many could not be. One line on `errors` for each of those."""
+    paths, failures = _inputs(arguments, errors)
+    with load(arguments.model, arguments.device) as engine:
+        config = overridden(engine.recipe.postprocess, arguments.overrides)
+        output = OutputFolder(arguments.output, engine.recipe.categories)
+        results: list[PanopticResult] = []
+        try:
+            with Progress(console=errors, transient=True) as progress:
+                for path in progress.track(paths, description=engine.recipe.name):
+                    try:
+                        results.append(_segment(engine, path, config, arguments.profile, output))
+                    except (ValueError, MemoryError) as error:
+                        failures += 1
+                        _complain(errors, error)
+        finally:
+            output.write_json()
+    if len(results) == 1:
+        console.print(segment_table(results[0]))
+    if results:
+        console.print(timing_table(results))
+        console.print(f"{len(results)} of {len(results) + failures} images in [bold]{escape(str(output.path))}[/]")
+    return failures
+
+
+def _inputs(arguments: Arguments, errors: Console) -> tuple[list[Path], int]:
+    found: dict[Path, None] = {}
+    failures = 0
+    if arguments.sample:
+        found[sample_photograph()] = None
+    for name in arguments.inputs:
+        try:
+            found.update(dict.fromkeys(find_images([name])))
+        except ValueError as error:
+            failures += 1
+            _complain(errors, error)
+    if not found and not failures:
+        raise ValueError("inputs: expected images, folders, globs or --sample, got none")
+    if not found:
+        raise ValueError("inputs: nothing to segment")
+    return list(found), failures
+
+
+def _segment(
+    engine: Engine, path: Path, config: PostprocessConfig, profile: bool, output: OutputFolder
+) -> PanopticResult:
+    timer = StageTimer()
+    with timer("read"):
+        image = read_image(path)
+    result = engine.predict(image, config, profile)
+    timer.timings.update(result.timings)
+    with timer("write"):
+        output.write(path, image, result)
+    return dataclasses.replace(result, timings=timer.timings)
+
+
+def segment_table(result: PanopticResult) -> Table:
+    """The segments of one image."""
+    table = Table(title="Segments")
+    for name in ("id", "class", "kind"):
+        table.add_column(name)
+    for name in ("score", "area", "box (x1, y1, x2, y2)"):
+        table.add_column(name, justify="right")
+    for s in result.segments:
+        category = result.categories[s.label]
+        table.add_row(
+            str(s.id),
+            category.name,
+            "thing" if category.isthing else "stuff",
+            f"{s.score:.2f}" if category.isthing else "",
+            f"{s.area / result.ids.size:.1%}",
+            ", ".join(map(str, s.box)),
+        )
+    return table
+
+
+def timing_table(results: Sequence[PanopticResult]) -> Table:
+    """Milliseconds per stage. The first image warms caches up, so the others have a column of their own."""
+    table = Table(title="Milliseconds per stage")
+    table.add_column("stage")
+    table.add_column("first image", justify="right")
+    others = results[1:]
+    if others:
+        table.add_column(f"mean of the other {len(others)}", justify="right")
+
+    def add(stage: str, values: Sequence[float], style: str | None = None) -> None:
+        mean = [f"{sum(values[1:]) / len(others):.2f}"] if others else []
+        table.add_row(stage, f"{values[0]:.2f}", *mean, style=style)
+
+    for stage in results[0].timings:
+        add(stage, [r.timings[stage] for r in results])
+    add("end to end", [sum(r.timings.values()) for r in results], style="bold")
+    return table
+
+
+def _complain(errors: Console, error: BaseException) -> None:
+    message = " ".join(str(error).split()) or type(error).__name__
+    errors.print(f"lpsnet-predict: {message}", style="red", markup=False)
+
+
+if __name__ == "__main__":
+    main()

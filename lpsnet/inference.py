@@ -1,0 +1,169 @@
+"""The steps around the dense network, over numpy arrays: what evaluation and every backend share. No torch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lpsnet import native
+from lpsnet.categories import Category
+from lpsnet.config import BOX_STRIDES, SEMANTIC_STRIDE, InputConfig, PostprocessConfig
+from lpsnet.native.paste_boxes import SegmentTable
+from lpsnet.structures import Detections, PanopticResult
+
+if TYPE_CHECKING:
+    from lpsnet.structures import DenseOutputs
+
+
+@dataclass
+class StageTimer:
+    """Milliseconds per stage, in the order they ran.
+
+    >>> timer = StageTimer()
+    >>> with timer("decode"):
+    ...     pass
+    >>> list(timer.timings)
+    ['decode']
+    """
+
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.timings[stage] = 1e3 * (perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """An image as the network takes it.
+
+    Attributes:
+        images: float32[1, 3, H, W], normalised, padded at the bottom and at the right.
+        image_size: (height, width) of the part of it that is image.
+        output_size: (height, width) of the image before the resize, and of the panoptic map.
+    """
+
+    images: np.ndarray
+    image_size: tuple[int, int]
+    output_size: tuple[int, int]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(y, x), input pixels per output pixel."""
+        return self.image_size[0] / self.output_size[0], self.image_size[1] / self.output_size[1]
+
+
+@dataclass(frozen=True)
+class DenseArrays:
+    """What the dense network computes of one image.
+
+    Attributes:
+        logits: float32[C, H / 4, W / 4].
+        ltrb: per level float32[4, h, w], pixels of the network's input.
+        borderness: per level float32[h, w], probabilities.
+    """
+
+    logits: np.ndarray
+    ltrb: Sequence[np.ndarray]
+    borderness: Sequence[np.ndarray]
+
+    @classmethod
+    def of(cls, outputs: "DenseOutputs", index: int = 0) -> "DenseArrays":
+        """Those of one image of a batch."""
+        return cls(
+            outputs.logits[index].contiguous().cpu().numpy(),
+            [t[index].contiguous().cpu().numpy() for t in outputs.ltrb],
+            [t[index].contiguous().cpu().numpy() for t in outputs.borderness],
+        )
+
+
+def prepare(image: np.ndarray, config: InputConfig) -> NetworkInput:
+    """Resizes, normalises and pads an image, uint8[H, W, 3] RGB. Raises ValueError for any other."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    resized = config.resized(*image.shape[:2])
+    pixels = native.resize_normalize(image, resized, config.padded(*resized), config.mean, config.std)
+    return NetworkInput(pixels[None], resized, (image.shape[0], image.shape[1]))
+
+
+def semantic_labels(dense: DenseArrays, prepared: NetworkInput, allowed: np.ndarray | None = None) -> np.ndarray:
+    """uint8[H, W], the best class of every pixel of the image; `allowed`, bool[C], restricts the classes."""
+    scale_y, scale_x = prepared.scale
+    scale = (scale_y / SEMANTIC_STRIDE, scale_x / SEMANTIC_STRIDE)
+    return native.upsample_argmax(dense.logits, prepared.output_size, scale, allowed)
+
+
+def postprocess_by_stage(
+    dense: DenseArrays,
+    prepared: NetworkInput,
+    categories: Sequence[Category],
+    config: PostprocessConfig,
+    timer: StageTimer,
+) -> PanopticResult:
+    """Like `postprocess`, one operator at a time, each timed."""
+    is_thing = np.array([c.isthing for c in categories], np.uint8)
+    with timer("decode"):
+        boxes, scores, labels, levels = native.decode(
+            dense.logits,
+            is_thing,
+            dense.ltrb,
+            dense.borderness,
+            BOX_STRIDES,
+            prepared.image_size,
+            config.score_threshold,
+            config.topk,
+            config.score_fusion,
+        )
+    with timer("nms"):
+        kept = native.nms(boxes, scores, labels, config.iou_threshold, config.max_detections)
+        boxes, scores, labels, levels = (a[kept] for a in (boxes, scores, labels, levels))
+    with timer("upsample_argmax"):
+        label_map = semantic_labels(dense, prepared)
+        stuff_map = semantic_labels(dense, prepared, 1 - is_thing) if config.fill_stuff else None
+    with timer("paste_boxes"):
+        ids, table = native.paste_boxes(
+            label_map,
+            is_thing,
+            boxes,
+            scores,
+            labels,
+            levels,
+            dense.borderness,
+            BOX_STRIDES,
+            prepared.scale,
+            config.paste_score,
+            config.overlap_threshold,
+            config.assignment,
+            native.output_area_limit(config.stuff_area_limit, prepared.image_size, prepared.output_size),
+            stuff_map,
+        )
+    return _result(boxes, scores, labels, ids, table, prepared, categories)
+
+
+def postprocess(
+    dense: DenseArrays, prepared: NetworkInput, categories: Sequence[Category], config: PostprocessConfig
+) -> PanopticResult:
+    """The panoptic map from the dense outputs, in one call of liblpsnet."""
+    is_thing = np.array([c.isthing for c in categories], np.uint8)
+    (boxes, scores, labels), ids, table = native.postprocess(
+        dense.logits, is_thing, dense.ltrb, dense.borderness, prepared.image_size, prepared.output_size, config
+    )
+    return _result(boxes, scores, labels, ids, table, prepared, categories)
+
+
+def _result(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    table: SegmentTable,
+    prepared: NetworkInput,
+    categories: Sequence[Category],
+) -> PanopticResult:
+    boxes = boxes / np.tile(prepared.scale[::-1], 2).astype(np.float32)
+    return PanopticResult(ids, table.segments(), tuple(categories), Detections(boxes, scores, labels))

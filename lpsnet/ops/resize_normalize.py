@@ -1,0 +1,63 @@
+"""From an image to the network's input as a torch operator."""
+
+import torch
+from torch import Tensor
+
+from lpsnet.native.resize_normalize import ResizeNormalizeParams
+from lpsnet.ops.device import call, expect
+
+
+@torch.library.custom_op("lpsnet::resize_normalize", mutates_args=())
+def resize_normalize(
+    image: Tensor,
+    resized: list[int],
+    padded: list[int],
+    mean: list[float],
+    std: list[float],
+    reverse_channels: bool = False,
+    channels_last: bool = False,
+) -> Tensor:
+    """Resizes an image, normalises it and pads it with zeros; `lpsnet.native.resize_normalize` says how.
+
+    Args:
+        image: uint8[H, W, 3].
+        resized: (height, width) that the image gets.
+        padded: (height, width) of the result, at least `resized`.
+        mean, std: of the channels of the result, in units of 0..255; the result is (value - mean) / std.
+        reverse_channels: from BGR to RGB, or the other way round.
+        channels_last: the result lies in memory as [h, w, 3].
+
+    Returns:
+        float32[3, h, w] with (h, w) = `padded`.
+
+    Raises:
+        ValueError: an image of another dtype or shape, an empty size, a `padded` below `resized`, a std of 0 or less.
+    """
+    expect("image", image, torch.uint8, ["H", "W", 3])
+    image = image.contiguous()
+    params = ResizeNormalizeParams.of(
+        image.shape[:2], 3 * image.shape[1], resized, padded, mean, std, reverse_channels, channels_last
+    )
+    out = _memory(image, padded, channels_last)
+    call("resize_normalize", params, image, out)
+    return out.permute(2, 0, 1) if channels_last else out
+
+
+@resize_normalize.register_fake
+def _(
+    image: Tensor,
+    resized: list[int],
+    padded: list[int],
+    mean: list[float],
+    std: list[float],
+    reverse_channels: bool = False,
+    channels_last: bool = False,
+) -> Tensor:
+    expect("image", image, torch.uint8, ["H", "W", 3])
+    out = _memory(image, padded, channels_last)
+    return out.permute(2, 0, 1) if channels_last else out
+
+
+def _memory(like: Tensor, padded: list[int], channels_last: bool) -> Tensor:
+    height, width = (max(size, 0) for size in padded)
+    return like.new_empty((height, width, 3) if channels_last else (3, height, width), dtype=torch.float32)

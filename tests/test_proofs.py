@@ -1,0 +1,82 @@
+"""Trainings that prove that targets, losses, heads and post-processing fit together. Minutes each: `make test-slow`."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lpsnet.config import RECIPES, AugmentConfig, InputConfig, PostprocessConfig, Recipe
+from lpsnet.data.build import build_dataset
+from lpsnet.data.sample import Dataset, Subset
+from lpsnet.evaluation.evaluate import Scores, evaluate
+from lpsnet.inference import DenseArrays, postprocess, prepare, semantic_labels
+from lpsnet.models.lpsnet import LPSNet
+from lpsnet.training.loop import train
+
+
+def score(model: LPSNet, dataset: Dataset) -> Scores:
+    @torch.inference_mode()
+    def predict(image: np.ndarray):
+        prepared = prepare(image, model.recipe.input)
+        dense = DenseArrays.of(model(torch.from_numpy(prepared.images), prepared.image_size))
+        result = postprocess(dense, prepared, model.recipe.categories, model.recipe.postprocess)
+        return result, semantic_labels(dense, prepared)
+
+    return evaluate(predict, dataset, model.recipe.categories)
+
+
+def trained(recipe: Recipe, dataset: Dataset, output) -> LPSNet:
+    torch.manual_seed(recipe.train.seed)
+    model = LPSNet(recipe)
+    model.load_pretrained_backbone()
+
+    def show(report) -> None:
+        if report.step % 20 == 0:
+            print(f"step {report.step}: {report.losses} {report.seconds:.2f} s", flush=True)
+
+    return train(model, dataset, output, on_step=show)
+
+
+@pytest.mark.slow
+def test_a_synthetic_training_of_minutes_learns_the_scenes(tmp_path):
+    recipe = RECIPES["lpsnet_tiny_synthetic"]
+    start = time.perf_counter()
+    model = trained(recipe, build_dataset("synthetic", None, "train"), tmp_path)
+    seconds = time.perf_counter() - start
+    scores = score(model, build_dataset("synthetic", None, "val"))
+    print(f"{seconds:.0f} s, {scores.panoptic}")
+    assert scores.panoptic.pq >= 60
+
+
+def overfit_recipe(dataset: str) -> Recipe:
+    """The demo model's network on eight whole images, without augmentation."""
+    recipe = RECIPES["lpsnet_lite0_camvid"]
+    return dataclasses.replace(
+        recipe,
+        name=f"overfit_{dataset}",
+        dataset=dataset,
+        input=InputConfig(short_side=352, max_side=480, mean=recipe.input.mean, std=recipe.input.std),
+        postprocess=PostprocessConfig(stuff_area_limit=32, paste_score=0.15),
+        augment=AugmentConfig(flip=0.0),
+        train=dataclasses.replace(
+            recipe.train,
+            iterations=300,
+            batch_size=4,
+            learning_rate=2e-3,
+            warmup=20,
+            ema=0.9,
+            weight_decay=0.0,
+            workers=1,
+        ),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dataset", "split"), [("coco", "val"), ("camvid", "val")])
+def test_eight_images_are_learnt_by_heart(dataset, split, shared_data, tmp_path):
+    eight = Subset(build_dataset(dataset, shared_data / dataset, split), range(8))
+    scores = score(trained(overfit_recipe(dataset), eight, tmp_path), eight)
+    print(scores.panoptic)
+    assert scores.panoptic.pq >= 80
