@@ -7,8 +7,8 @@ import numpy as np
 
 from lpsnet.native.library import FLOAT32, FLOAT64, call
 
-# Columns that exist at a time. Small enough to stay in the last-level cache between the gather and the product.
-TILE_BYTES = 8 << 20
+# Columns that exist at a time: they stay in the last-level cache between the gather and the product.
+TILE_BYTES = 16 << 20
 
 
 class DeformColumnsParams(ctypes.Structure):
@@ -55,8 +55,10 @@ def check_shapes(
     if len(input) != 4 or input[1] < 1:
         raise ValueError(f"input: expected [N, C, H, W] with C at least 1, got {list(input)}")
     batch, channels, height, width = input
-    if len(weight) != 4 or weight[1] < 1 or channels % weight[1] != 0:
-        raise ValueError(f"weight: expected [O, C / groups, kh, kw] with C = {channels}, got {list(weight)}")
+    if len(weight) != 4 or weight[0] < 1 or weight[1] < 1 or channels % weight[1] != 0:
+        raise ValueError(
+            f"weight: expected [O, C / groups, kh, kw] with O at least 1 and C = {channels}, got {list(weight)}"
+        )
     groups = channels // weight[1]
     if weight[0] % groups != 0:
         raise ValueError(f"weight: expected O divisible by the {groups} groups, got {list(weight)}")

