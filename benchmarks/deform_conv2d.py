@@ -1,7 +1,7 @@
 """deform_conv2d against F.conv2d of the same shape: the semantic head's first layer at 800 x 1344.
 
 Both sides get the same memory format. Random offsets are normal with 2 pixels of standard deviation; zero offsets are
-what a freshly initialised layer has. The backward is printed for information.
+what a freshly initialised layer has. `--backward` prints the backward too, for information: it must reach nothing.
 """
 
 import argparse
@@ -23,6 +23,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--formats", choices=FORMATS, nargs="*", default=list(FORMATS))
+    parser.add_argument("--backward", action="store_true", help="time the backward too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -32,7 +34,8 @@ def main() -> int:
     offset = torch.randn(1, 18, *SHAPE[2:]) * 2
     bias = torch.randn(OUT_CHANNELS)
     rows = []
-    for name, memory_format in FORMATS.items():
+    for name in arguments.formats:
+        memory_format = FORMATS[name]
         input = torch.randn(SHAPE).to(memory_format=memory_format)
         weight = torch.randn(OUT_CHANNELS, SHAPE[1], 3, 3).to(memory_format=memory_format) / 48
 
@@ -46,7 +49,8 @@ def main() -> int:
 
             with torch.no_grad():
                 rows.append(at_most(f"forward, {name}, {case} offsets", 2.0, deform, conv, arguments.repeats))
-    backward_ratio(offset, bias)
+    if arguments.backward:
+        backward_ratio(offset, bias)
     return report(rows, arguments.json)
 
 

@@ -174,7 +174,7 @@ def test_single_precision_gradients(case):
 def test_several_tiles_and_many_channels(monkeypatch):
     args = arguments(channels=35, size=(19, 23), out=5, mask=True, offset_groups=5, groups=5)
     whole, whole_grads, of_numpy = deform_conv2d(*args), gradients(args), numpy_call(args)
-    monkeypatch.setattr(deform_columns, "TILE_BYTES", 9 * 35 * 8 * 10)  # 10 positions, so that rows are cut
+    monkeypatch.setattr(deform_columns, "TILE_BYTES", (9 * 35 + 9 * 7 + 1) * 8 * 10)  # 10 positions: rows are cut
     torch.testing.assert_close(deform_conv2d(*args), whole)
     torch.testing.assert_close(gradients(args), whole_grads)
     np.testing.assert_allclose(numpy_call(args), of_numpy)
@@ -345,16 +345,25 @@ def test_extra_memory_is_bounded(memory_format, copies):
     assert backward < 64 + copies * 2 * 50  # the image and its gradient
 
 
-@pytest.mark.parametrize("channels", [1, 256, 8192])
-@pytest.mark.parametrize("dtype", [0, 1])
-def test_the_columns_are_the_bound(channels, dtype):
-    for size in (1, 300, 100_000, 2_000_000):
-        params = deform_columns.DeformColumnsParams(dtype, channels, 3, size, 3, size, 3, 3, 1, 1, 1, 1, 1, 1, 1)
-        positions = deform_columns.tile_positions(params)
-        assert positions == 1 or positions * 9 * channels * (4, 8)[dtype] <= deform_columns.TILE_BYTES
-    pieces = list(deform_columns.tiles(params)) if channels == 256 else [(0, 3 * size)]
-    assert [p[0] for p in pieces] == [0, *(p[1] for p in pieces[:-1])]
-    assert pieces[-1][1] == 3 * size
+@pytest.mark.parametrize("channels", [2, 256, 8192])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("out_channels", [2, 4096])
+def test_a_tile_is_bounded_at_any_size(channels, dtype, groups, out_channels):
+    weight = out_channels, channels // groups, 3, 3
+    for width in (1, 300, 100_000, 200_000_000):
+        params = deform_columns.DeformColumnsParams(
+            int(dtype == torch.float64), channels, 3, width, 3, width, 3, 3, 1, 1, 1, 1, 1, 1, 1
+        )
+        step = deform_columns.tile_positions(params, weight)
+        columns, product = 9 * channels, out_channels // groups
+        copy = columns // groups if groups > 1 else 0
+        assert 1 <= step <= 3 * width
+        assert step * (columns + copy + product) * dtype.itemsize < 64 * 2**20
+    params.out_width = 1000
+    pieces = list(deform_columns.tiles(params, weight))
+    assert [begin for begin, _ in pieces] == [0, *(end for _, end in pieces[:-1])]
+    assert pieces[-1][1] == 3000
 
 
 BAD = {

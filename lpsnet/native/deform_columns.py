@@ -7,8 +7,9 @@ import numpy as np
 
 from lpsnet.native.library import FLOAT32, FLOAT64, call
 
-# Columns that exist at a time: they stay in the last-level cache between the gather and the product.
-TILE_BYTES = 16 << 20
+# What exists of the columns and of their products at a time. In each tile all threads meet a few times, which is dear
+# where other processes share the cores: so tiles are large.
+TILE_BYTES = 48 << 20
 
 
 class DeformColumnsParams(ctypes.Structure):
@@ -86,23 +87,29 @@ def check_shapes(
     return out_height, out_width
 
 
-def tiles(params: DeformColumnsParams) -> Iterator[tuple[int, int]]:
+def tiles(params: DeformColumnsParams, weight: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Sets ``params.begin`` and ``params.end`` to one tile of output positions after the other and yields them.
 
-    The columns of a tile, [end - begin, kernel_h * kernel_w, channels], take at most ``TILE_BYTES``, or one position.
+    What a tile needs takes at most ``TILE_BYTES``, or is that of one position; see `tile_positions`.
     """
     positions = params.out_height * params.out_width
-    step = tile_positions(params)
+    step = tile_positions(params, weight)
     for begin in range(0, positions, step):
         params.begin, params.end = begin, min(begin + step, positions)
         yield params.begin, params.end
 
 
-def tile_positions(params: DeformColumnsParams) -> int:
-    """Output positions in a whole tile."""
+def tile_positions(params: DeformColumnsParams, weight: Sequence[int]) -> int:
+    """Output positions in a whole tile, for a weight [O, C / groups, kh, kw].
+
+    A position has kh * kw * C numbers of columns, those of one group a second time where there are several groups, and
+    O / groups numbers of their product with the weight.
+    """
+    groups = params.channels // weight[1]
+    taps = params.kernel_h * params.kernel_w
+    numbers = taps * params.channels + (taps * weight[1] if groups > 1 else 0) + weight[0] // groups
     itemsize = 8 if params.dtype == FLOAT64 else 4
-    column = params.kernel_h * params.kernel_w * params.channels * itemsize
-    return min(params.out_height * params.out_width, max(1, TILE_BYTES // column))
+    return min(params.out_height * params.out_width, max(1, TILE_BYTES // (numbers * itemsize)))
 
 
 def deform_conv2d(
@@ -164,14 +171,14 @@ def deform_conv2d(
     groups = channels // weight.shape[1]
     matrices = weight.astype(dtype).transpose(0, 2, 3, 1).reshape(groups, out_channels // groups, -1)
     out = np.empty((len(input), groups, out_channels // groups, out_size[0] * out_size[1]), dtype)
-    columns = np.empty((tile_positions(params), params.kernel_h * params.kernel_w, groups, channels // groups), dtype)
+    columns = np.empty((tile_positions(params, weight.shape), *weight.shape[2:], groups, channels // groups), dtype)
     for n in range(len(input)):
         image = np.ascontiguousarray(input[n].transpose(1, 2, 0))
         pointers = image.ctypes.data, offset[n].ctypes.data, None if mask is None else mask[n].ctypes.data
-        for begin, end in tiles(params):
+        for begin, end in tiles(params, weight.shape):
             call("deform_columns", params, *pointers, columns.ctypes.data)
             for group in range(groups):
-                tile = columns[: end - begin, :, group].reshape(end - begin, -1)
+                tile = columns[: end - begin, ..., group, :].reshape(end - begin, -1)
                 out[n, group, :, begin:end] = matrices[group] @ tile.T
     out = out.reshape(len(input), out_channels, *out_size)
     if bias is not None:
