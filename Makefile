@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INPUT ?=
 SOURCES := lpsnet engine tests benchmarks setup.py
 
-.PHONY: demo test test-slow lint format sanitize clean
+.PHONY: demo test test-slow lint format sanitize bench clean
 
 # Installed anew when the build files or the native sources change.
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc -name '*.h' -o -name '*.cpp')
@@ -22,6 +22,12 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow -s
+
+# Each operator beside what a user would have instead. On a machine that does nothing else.
+BENCHMARKS := deform_conv2d upsample_argmax paste_boxes nms decode postprocess
+bench: $(VENV)/.installed
+	mkdir -p out/benchmarks
+	for b in $(BENCHMARKS); do $(BIN)/python benchmarks/$$b.py --json out/benchmarks/$$b.json || failed=1; done; test -z "$$failed"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check $(SOURCES)
