@@ -72,7 +72,7 @@ def report(rows: Sequence[Row], json_path: Path | None = None) -> int:
     for row in rows:
         required = f"{'>=' if row.bound == 'at_least' else '<='} {row.required:g}"
         verdict = "PASS" if row.passed else "FAIL"
-        times = f"{row.ours_ms:9.3f}  {row.theirs_ms:9.3f}  {row.ratio:8.2f}"
+        times = f"{row.ours_ms:9.3f}  {row.theirs_ms:9.3f}  {row.ratio:8.3g}"
         print(f"{row.case:{width}}  {times}  {required:>10}  {verdict}")
     if json_path is not None:
         data = {
