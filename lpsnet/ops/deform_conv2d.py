@@ -137,7 +137,7 @@ def _backward(
     grads = _gradients(grad, input, offset, weight, stride, padding, dilation, mask, offset_groups)
     grad_input, grad_offset, grad_weight, grad_mask = grads
     work = _Work(input, offset, weight, mask, grad.shape[2:], stride, padding, dilation, offset_groups)
-    matrix_grads = torch.zeros_like(work.matrices.mT)  # transposed: the faster product
+    matrix_grads = work.matrices.new_zeros(work.matrices.mT.shape)  # transposed: the faster product
     columns = work.new_columns()
     for n in range(len(input)):
         image = work.image(n)
