@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lpsnet-predict $(or $(INPUT),--sample) --profile --output out/demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow -s

@@ -43,6 +43,7 @@ class CMakeBuild(build_ext):
 setup(
     packages=packages(),
     package_dir=PACKAGE_DIRS,
+    include_package_data=False,
     package_data={"lpsnet": ["category_tables/*.json", "checkpoints/*", "py.typed"]},
     ext_modules=[Extension("lpsnet.native.liblpsnet", sources=[])],
     cmdclass={"build_ext": CMakeBuild},

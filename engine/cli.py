@@ -69,7 +69,7 @@ def run(arguments: Arguments, console: Console, errors: Console) -> int:
         output = OutputFolder(arguments.output, engine.recipe.categories)
         results: list[PanopticResult] = []
         try:
-            with Progress(console=errors, transient=True) as progress:
+            with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
                 for path in progress.track(paths, description=engine.recipe.name):
                     try:
                         results.append(_segment(engine, path, config, arguments.profile, output))

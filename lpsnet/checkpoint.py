@@ -74,6 +74,12 @@ def assign_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: keys or shapes that do not fit, with a few of them.
     """
+    expect_state("checkpoint", model, state)
+    model.load_state_dict(state, assign=True)
+
+
+def expect_state(name: str, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raises ValueError, which starts with `name` and lists a few keys, unless keys and shapes are the model's."""
     expected = model.state_dict()
     wrong = [
         f"{key} is {list(state[key].shape)}, not {list(value.shape)}"
@@ -87,8 +93,7 @@ def assign_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     }
     found = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
     if found:
-        raise ValueError(f"checkpoint: expected the weights of its recipe, got keys {'; '.join(found)}")
-    model.load_state_dict(state, assign=True)
+        raise ValueError(f"{name}: expected the tensors of a {type(model).__name__}, got {'; '.join(found)}")
 
 
 def resolve(name_or_path: str | Path) -> Path:

@@ -296,7 +296,7 @@ RECIPES: dict[str, Recipe] = {
             "camvid",
             model=_LITE,
             input=dataclasses.replace(_EFFICIENTNET_INPUT, short_side=360, max_side=480),
-            postprocess=PostprocessConfig(stuff_area_limit=256),
+            postprocess=PostprocessConfig(stuff_area_limit=256, paste_score=0.4),
             targets=TargetConfig(level_bounds=(0, 32, 64, 128, 256, float("inf"))),
             loss=LossConfig(semantic=1.0),
             augment=AugmentConfig(
@@ -348,6 +348,12 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
+
+RECIPES["lpsnet_lite2_camvid"] = dataclasses.replace(
+    RECIPES["lpsnet_lite0_camvid"],
+    name="lpsnet_lite2_camvid",
+    model=dataclasses.replace(_LITE, backbone="efficientnet_lite2"),
+)
 
 
 def get_recipe(name: str) -> Recipe:

@@ -74,11 +74,12 @@ def _shade(color: tuple[int, int, int], index: int) -> tuple[int, int, int]:
     if index == 0:
         return color
     hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in color))
-    # The R3 sequence (Roberts, 2018) fills the cube evenly, however many shades are taken.
-    u, v, w = (index * step % 1 - 0.5 for step in (0.8191725, 0.6710436, 0.5497005))
-    hue = (hue + 0.2 * u) % 1
-    saturation = min(1.0, max(0.3, saturation + 0.5 * v))
-    value = min(1.0, max(0.45, value + 0.6 * w))
+    # The R3 sequence (Roberts, 2018) fills a box around the colour evenly, however many shades are taken. The box is
+    # moved to where colours are neither gray nor dark.
+    u, v, w = (index * step % 1 for step in (0.8191725, 0.6710436, 0.5497005))
+    hue = (hue + 0.2 * (u - 0.5)) % 1
+    saturation = min(0.5, max(0.35, saturation - 0.25)) + 0.5 * v
+    value = min(0.5, max(0.45, value - 0.25)) + 0.5 * w
     red, green, blue = (round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))
     return red, green, blue
 

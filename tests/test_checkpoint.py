@@ -155,7 +155,7 @@ def test_keys_and_shapes_that_do_not_fit_are_listed(tmp_path, model, recipe):
     state["fpn.p8.weight"] = torch.zeros(1)
     state["box_head.output.bias"] = torch.zeros(6)
     save_checkpoint(tmp_path / "a.safetensors", state, recipe)
-    with pytest.raises(ValueError, match="checkpoint: expected the weights of its recipe") as error:
+    with pytest.raises(ValueError, match="checkpoint: expected the tensors of a LPSNet") as error:
         LPSNet.from_pretrained(tmp_path / "a.safetensors")
     assert "1 missing (box_head.scales)" in str(error.value)
     assert "1 unknown (fpn.p8.weight)" in str(error.value)

@@ -220,6 +220,15 @@ def test_overlap_at_the_threshold_is_kept_and_above_it_discarded():
     assert len(check(one_class(), [first, more], [1, 0.9], [0, 0], overlap_threshold=0.5)[1]) == 1
 
 
+@pytest.mark.parametrize("width", [64, 70, 128, 200])
+def test_counts_do_not_overflow(width):
+    """Masks of hundreds of rows, whose pixels are counted in bytes before they are summed."""
+    boxes = [[0, 0, width, 270], [0, 0, width, 513]]
+    for threshold, kept in ((0.52, 1), (0.53, 2)):
+        _, rows = check(one_class(520, width), boxes, [1, 0.9], [0, 0], overlap_threshold=threshold)
+        assert len(rows) == kept
+
+
 def test_a_discarded_box_occupies_nothing():
     boxes = [[0, 0, 10, 5], [0, 1, 10, 7], [0, 5, 10, 10]]  # the second overlaps the first by 4 of 6 rows
     _ids, rows = check(one_class(), boxes, [1, 0.9, 0.8], [0, 0, 0])
@@ -245,6 +254,22 @@ def test_identical_boxes_with_equal_scores_go_to_the_first():
             one_class(), boxes, [0.5] * 3, [0] * 3, overlap_threshold=1.0, assignment=assignment, **options
         )
         assert [row[2] for row in rows] == [64]
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+def test_a_tie_goes_to_the_earlier_box(assignment):
+    """Boxes of one area that cross, and a border-ness that no box is close to: all gaps are infinite."""
+    boxes = [[0, 0, 6, 4], [4, 0, 10, 4], [3, 2, 9, 6]]
+    options = {
+        "box_levels": np.zeros(3, np.int32),
+        "borderness": [np.full((2, 2), np.inf, np.float32)],
+        "strides": (4,),
+    }
+    ids, rows = check(
+        one_class(), boxes, [0.9, 0.8, 0.7], [0] * 3, overlap_threshold=1.0, assignment=assignment, **options
+    )
+    assert [row[2] for row in rows] == [24, 16, 12]
+    assert ids[3].tolist() == [1, 1, 1, 1, 1, 1, 2, 2, 2, 2]
 
 
 def test_smallest_area_wins_where_boxes_cross():

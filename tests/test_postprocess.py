@@ -8,6 +8,9 @@ import torch
 
 from lpsnet import native, ops
 from lpsnet.config import PostprocessConfig
+from lpsnet.native import library
+from lpsnet.native.postprocess import PostprocessParams
+from lpsnet.ops import reference
 
 STRIDES = [8, 16, 32]
 IS_THING = np.array([1, 0, 1, 0, 1], np.uint8)
@@ -100,6 +103,94 @@ def test_the_chain_equals_its_operators(output_size, changes):
             assert np.array_equal(column[: num_segments.item()].numpy(), want)
 
 
+@pytest.mark.parametrize("assignment", ["closest_borderness", "highest_confidence", "smallest_area"])
+@pytest.mark.parametrize("fill_stuff", [False, True])
+@pytest.mark.parametrize("output_size", [(60, 90), (71, 130), (20, 31)])
+def test_equals_the_references(assignment, fill_stuff, output_size):
+    """From the decoded boxes on, whose floats are the library's own, to the last bit."""
+    config = dataclasses.replace(CONFIG, assignment=assignment, fill_stuff=fill_stuff, overlap_threshold=0.6)
+    logits, ltrb, borderness = dense_outputs(64, 96, 4)
+    image_size, c = (60, 90), config
+    decoded = native.decode(
+        logits, IS_THING, ltrb, borderness, STRIDES, image_size, c.score_threshold, c.topk, c.score_fusion
+    )
+    kept = reference.nms(*map(torch.from_numpy, decoded[:3]), c.iou_threshold, c.max_detections)
+    scale = [np.float32(i) / np.float32(o) for i, o in zip(image_size, output_size, strict=True)]
+    quarter = [s / np.float32(4) for s in scale]
+    expected_ids, rows = reference.paste_boxes(
+        reference.upsample_argmax(logits, output_size, quarter),
+        IS_THING,
+        *(column[kept] for column in decoded),
+        borderness,
+        STRIDES,
+        scale,
+        c.paste_score,
+        c.overlap_threshold,
+        c.assignment,
+        native.output_area_limit(c.stuff_area_limit, image_size, output_size),
+        reference.upsample_argmax(logits, output_size, quarter, 1 - IS_THING) if fill_stuff else None,
+    )
+    _, ids, table = native.postprocess(logits, IS_THING, ltrb, borderness, image_size, output_size, config, STRIDES)
+    np.testing.assert_array_equal(ids, expected_ids)
+    assert [(s.label, s.score, s.area, s.box) for s in table.segments()] == rows
+    assert IS_THING[table.labels].sum() > 2
+
+
+@pytest.mark.parametrize("output_size", [(1, 1), (9, 5)])
+def test_an_image_of_one_pixel(output_size):
+    logits, ltrb, borderness = dense_outputs(32, 32, 0)
+    expected = one_by_one(logits, ltrb, borderness, (1, 1), output_size, CONFIG)[1]
+    ids = native.postprocess(logits, IS_THING, ltrb, borderness, (1, 1), output_size, CONFIG, STRIDES)[1]
+    np.testing.assert_array_equal(ids, expected)
+
+
+def test_filled_stuff_leaves_no_void():
+    config = dataclasses.replace(CONFIG, fill_stuff=True, stuff_area_limit=0)
+    ids = native.postprocess(
+        dense_outputs(64, 96, 0)[0], IS_THING, *dense_outputs(64, 96, 0)[1:], (64, 96), (64, 96), config, STRIDES
+    )[1]
+    assert (ids > 0).all()
+
+
+def test_logits_that_are_no_numbers_are_void():
+    logits, ltrb, borderness = dense_outputs(64, 96, 0)
+    logits[:] = np.nan
+    detections, ids, table = native.postprocess(logits, IS_THING, ltrb, borderness, (64, 96), (64, 96), CONFIG, STRIDES)
+    assert not ids.any()
+    assert len(table.labels) == len(detections[0]) == 0
+
+
+NAMES = ["logits", "is_thing", "ltrb", "borderness", "boxes", "scores", "box_labels", "num_detections", "ids"]
+NAMES += ["segment_labels", "segment_scores", "segment_areas", "segment_boxes", "num_segments"]
+
+
+def small_call(**changes):
+    """The C function on a small frame, with some of its arguments changed."""
+    params = PostprocessParams.of((2, 8, 8), [(4, 4)], (30, 30), (30, 30), CONFIG, [8])
+    room = {name: np.zeros(1 << 14, np.float32) for name in NAMES}
+    pointers = {name: array.ctypes.data for name, array in room.items()}
+    pointers |= {name: library.pointer_array([room[name].ctypes.data]) for name in ("ltrb", "borderness")}
+    workspace = np.empty(library.workspace_size("postprocess", params), np.uint8)
+    space = {"workspace": workspace.ctypes.data, "workspace_size": workspace.size}
+    pointers |= {name: changes.pop(name) for name in NAMES if name in changes}
+    library.call("postprocess", params, *pointers.values(), **(space | changes))
+
+
+@pytest.mark.parametrize("missing", NAMES)
+def test_null_pointers_are_named(missing):
+    small_call()
+    with pytest.raises(ValueError, match=f": {missing}: expected a pointer, got null"):
+        small_call(**{missing: None})
+
+
+def test_a_workspace_that_is_missing_or_small_is_named():
+    with pytest.raises(ValueError, match=r"postprocess: context\.workspace: expected a pointer, got null"):
+        small_call(workspace=0)
+    with pytest.raises(ValueError, match=r"postprocess: context\.workspace_size: expected at least \d+, got 5"):
+        small_call(workspace_size=5)
+    assert library.library().lps_postprocess_workspace_size(None, library.CPU) == 0
+
+
 def tensors(logits, ltrb, borderness):
     return (
         torch.from_numpy(logits),
@@ -181,3 +272,25 @@ def test_the_whole_post_processing_compiles_as_one_graph(backend):
     result = torch.compile(head, fullgraph=True, backend=backend)(logits, ltrb, borderness)
     assert torch.equal(result[1], expected[1])
     assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_the_single_operators_compile_as_one_graph(backend):
+    logits, is_thing, ltrb, borderness = tensors(*dense_outputs(64, 96, 3))
+    c, size = CONFIG, [64, 96]
+
+    def head(logits, ltrb, borderness):
+        boxes, scores, labels, levels, count = ops.decode(
+            logits, is_thing, ltrb, borderness, STRIDES, size, c.score_threshold, c.topk, c.score_fusion
+        )
+        kept, num_kept = ops.nms(boxes, scores, labels, count, c.iou_threshold, c.max_detections)
+        rows = kept.clamp(min=0).long()
+        columns = (boxes[rows], scores[rows], labels[rows], levels[rows], num_kept)
+        label_map = ops.upsample_argmax(logits, size, [0.25, 0.25], None)
+        options = (c.paste_score, c.overlap_threshold, c.assignment, c.stuff_area_limit, None)
+        return ops.paste_boxes(label_map, is_thing, *columns, borderness, STRIDES, [1.0, 1.0], *options)
+
+    result = torch.compile(head, fullgraph=True, backend=backend)(logits, ltrb, borderness)
+    assert all(torch.equal(a, b) for a, b in zip(result, head(logits, ltrb, borderness), strict=True))
+    whole = ops.postprocess(logits, is_thing, ltrb, borderness, STRIDES, size, size, CONFIG)
+    assert all(torch.equal(a, b) for a, b in zip(result, whole[4:], strict=True))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpsnet.config import RECIPES, AugmentConfig, InputConfig, PostprocessConfig, Recipe
+from lpsnet.config import RECIPES, AugmentConfig, PostprocessConfig, Recipe
 from lpsnet.data.build import build_dataset
 from lpsnet.data.sample import Dataset, Subset
 from lpsnet.evaluation.evaluate import Scores, evaluate
@@ -50,33 +50,34 @@ def test_a_synthetic_training_of_minutes_learns_the_scenes(tmp_path):
     assert scores.panoptic.pq >= 60
 
 
-def overfit_recipe(dataset: str) -> Recipe:
+def overfit_recipe(dataset: str, short_side: int, max_side: int) -> Recipe:
     """The demo model's network on eight whole images, without augmentation."""
     recipe = RECIPES["lpsnet_lite0_camvid"]
     return dataclasses.replace(
         recipe,
         name=f"overfit_{dataset}",
         dataset=dataset,
-        input=InputConfig(short_side=352, max_side=480, mean=recipe.input.mean, std=recipe.input.std),
+        input=dataclasses.replace(recipe.input, short_side=short_side, max_side=max_side),
         postprocess=PostprocessConfig(stuff_area_limit=32, paste_score=0.15),
         augment=AugmentConfig(flip=0.0),
         train=dataclasses.replace(
-            recipe.train,
-            iterations=300,
-            batch_size=4,
-            learning_rate=2e-3,
-            warmup=20,
-            ema=0.9,
-            weight_decay=0.0,
-            workers=1,
+            recipe.train, iterations=300, batch_size=2, learning_rate=2e-3, warmup=20, ema=0.9, weight_decay=0.0
         ),
     )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dataset", "split"), [("coco", "val"), ("camvid", "val")])
-def test_eight_images_are_learnt_by_heart(dataset, split, shared_data, tmp_path):
-    eight = Subset(build_dataset(dataset, shared_data / dataset, split), range(8))
-    scores = score(trained(overfit_recipe(dataset), eight, tmp_path), eight)
+def test_eight_scenes_are_learnt_by_heart(tmp_path):
+    eight = Subset(build_dataset("synthetic", None, "train"), range(8))
+    scores = score(trained(overfit_recipe("synthetic", 128, 192), eight, tmp_path), eight)
+    print(scores.panoptic)
+    assert scores.panoptic.pq >= 80
+
+
+@pytest.mark.slow
+def test_eight_photographs_are_learnt_by_heart(shared_data, tmp_path):
+    # Twice the images' size: poles are 2 pixels wide, and the semantic head works at a quarter of its input.
+    eight = Subset(build_dataset("camvid", shared_data / "camvid", "val"), range(8))
+    scores = score(trained(overfit_recipe("camvid", 704, 960), eight, tmp_path), eight)
     print(scores.panoptic)
     assert scores.panoptic.pq >= 80

@@ -93,6 +93,12 @@ def test_values_that_are_not_finite(values, share, factor):
     assert share < 1 or len(values) > 1 or (labels == 255).all()
 
 
+def test_a_class_whose_interpolation_overflows_prunes_no_other():
+    logits = np.full((2, 4, 20), -3e38, np.float32)
+    logits[0, :, ::2], logits[0, :, 1::2] = -2e38, 3e38  # their difference is infinite: NaN on the left ones
+    assert set(np.unique(check(logits, (16, 80)))) == {0, 1}
+
+
 def test_ties_go_to_the_lowest_class():
     logits = np.zeros((4, 5, 20), np.float32)
     logits[0] = -1

@@ -10,7 +10,7 @@ namespace lps {
 // The smaller of two distances over the larger, of a point in [begin, end).
 LPS_HOST_DEVICE float balance(float point, float begin, float end) {
   const float before = point - begin, after = end - point;
-  return before < after ? before / after : after / before;
+  return (before < after ? before : after) / (before < after ? after : before);
 }
 
 // sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), equation 1 of the paper with the sides of the box, for a point

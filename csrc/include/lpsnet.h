@@ -191,6 +191,8 @@ LPS_API LpsStatus lps_paste_boxes(const LpsPasteBoxesParams* params, const LpsCo
                                   int32_t* num_segments);  // [1]
 
 // decode -> nms -> upsample_argmax -> paste_boxes in one call. ------------------------------------------------
+// The scales of the operators are image_height / out_height and image_width / out_width, for the logits divided by
+// logits_stride, each rounded once to float32.
 typedef struct {
   int32_t num_classes;
   int32_t logits_height, logits_width, logits_stride;

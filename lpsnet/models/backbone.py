@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lpsnet.checkpoint import expect_state
 from lpsnet.config import ModelConfig
 from lpsnet.models import efficientnet_lite, resnet
 from lpsnet.models.efficientnet_lite import EfficientNetLite
@@ -76,10 +77,9 @@ def load_backbone_weights(backbone: Backbone, weights: str | Path | dict[str, Te
         ValueError: a file that is missing or holds anything else, or keys or shapes that do not fit.
     """
     state = weights if isinstance(weights, dict) else _read_state(Path(weights))
-    try:
-        backbone.load_state_dict(_with_counters(backbone, backbone.adapt_state(state)))
-    except RuntimeError as error:
-        raise ValueError(f"weights: expected the state dict of a {type(backbone).__name__}: {error}") from None
+    state = _with_counters(backbone, backbone.adapt_state(state))
+    expect_state("weights", backbone, state)
+    backbone.load_state_dict(state)
 
 
 def _with_counters(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:

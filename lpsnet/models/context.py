@@ -45,8 +45,9 @@ class PyramidPooling(nn.Module):
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
         self.bins = config.ppm_bins
-        self.reduce = nn.ModuleList(nn.Linear(in_channels, config.ppm_channels) for _ in self.bins)
-        fused = in_channels + config.ppm_channels * len(self.bins)
+        self.reduced_channels = config.ppm_channels
+        self.reduce = nn.ModuleList(nn.Linear(in_channels, self.reduced_channels) for _ in self.bins)
+        fused = in_channels + self.reduced_channels * len(self.bins)
         self.fuse = nn.Conv2d(fused, config.fpn_channels, 3, padding=1, bias=False)
         self.norm = build_norm(config, config.fpn_channels)
         self._matrices: dict[tuple, tuple[Tensor, list[Tensor]]] = {}

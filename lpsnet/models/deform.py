@@ -1,5 +1,7 @@
 """Deformable convolution that finds its own offsets, and for v2 its own masks."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -31,11 +33,18 @@ class DeformConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] to [N, out_channels, H, W] of the same dtype. Offsets and masks are float32."""
-        # Autocast off: offsets of 8 pixels and more would come in steps of 1/16 in bfloat16.
-        with torch.autocast(x.device.type, enabled=False):
+        with _no_autocast(x.device.type):
             predicted = self.offset(x.to(self.offset.weight.dtype)).float()
         offset, mask = predicted, None
         if self.modulated:
             offset, mask = predicted.split([2 * TAPS, TAPS], dim=1)
             mask = torch.sigmoid(mask)
         return deform_conv2d(x, offset, self.weight, padding=1, mask=mask)
+
+
+def _no_autocast(device: str) -> AbstractContextManager:
+    """Offsets of 8 pixels and more would come in steps of 1/16 in bfloat16. No context where none is needed: it would
+    stand in exported graphs."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()

@@ -87,6 +87,25 @@ class LPSNet(nn.Module):
         load_backbone_weights(self.backbone, weights)
 
 
+class FlatLPSNet(nn.Module):
+    """The dense network as a function of tensors: what `torch.export` and tracers take.
+
+    Args:
+        model: in evaluation mode.
+        image_size: as in `LPSNet.heads`, fixed.
+    """
+
+    def __init__(self, model: LPSNet, image_size: Size | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.image_size = image_size
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The fields of `LPSNet.forward` one after the other: logits, ltrb of P3..P7, border-ness of P3..P7."""
+        outputs = self.model(images, self.image_size)
+        return (outputs.logits, *outputs.ltrb, *outputs.borderness)
+
+
 def _valid_cells(images: Tensor, image_size: Size | None) -> Size:
     shape = images.shape
     if images.ndim != 4 or shape[1] != 3 or shape[2] % STRIDE or shape[3] % STRIDE or 0 in shape[2:]:
