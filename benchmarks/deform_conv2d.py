@@ -51,7 +51,7 @@ def main() -> int:
                 rows.append(at_most(f"forward, {name}, {case} offsets", 2.0, deform, conv, arguments.repeats))
     if arguments.backward:
         backward_ratio(offset, bias)
-    return report(rows, arguments.json)
+    return report(rows, arguments.json) if rows else 0
 
 
 def backward_ratio(offset: torch.Tensor, bias: torch.Tensor) -> None:

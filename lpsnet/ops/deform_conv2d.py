@@ -137,7 +137,7 @@ def _backward(
     grads = _gradients(grad, input, offset, weight, stride, padding, dilation, mask, offset_groups)
     grad_input, grad_offset, grad_weight, grad_mask = grads
     work = _Work(input, offset, weight, mask, grad.shape[2:], stride, padding, dilation, offset_groups)
-    matrix_grads = torch.zeros_like(work.matrices)
+    matrix_grads = work.matrices.new_zeros(work.matrices.mT.shape)  # transposed: the faster product
     columns = work.new_columns()
     for n in range(len(input)):
         image = work.image(n)
@@ -148,17 +148,17 @@ def _backward(
             tile = columns[: end - begin]
             call("deform_columns", work.params, *image, tile)
             for group, matrix in work.by_group(tile):
-                matrix_grads[group].addmm_(incoming[group, :, begin:end], matrix)
-            # From here on the buffer holds the gradients of the columns, written without another one of their size.
-            for group in range(work.groups):
-                out_grad = incoming[group, :, begin:end].t()
-                for tap, matrix in enumerate(work.matrices[group].chunk(tile.shape[1], 1)):
-                    torch.mm(out_grad, matrix, out=tile[:, tap, group])
+                out_grad = incoming[group, :, begin:end]
+                matrix_grads[group].addmm_(matrix.t(), out_grad.t())
+                # From here on the buffer holds the gradients of the columns.
+                torch.mm(out_grad.t(), work.matrices[group], out=matrix)
+                if work.groups > 1:
+                    tile[:, :, group] = matrix.view(tile[:, :, group].shape)
             call("deform_columns_backward", work.params, *image, tile, *buffers)
         for target, buffer in zip(targets, buffers, strict=True):
             if target is not None and buffer is not None and buffer is not target:
                 target.copy_(buffer)
-    weight_grad = matrix_grads.view(len(weight), *weight.shape[2:], weight.shape[1])
+    weight_grad = matrix_grads.mT.reshape(len(weight), *weight.shape[2:], weight.shape[1])
     grad_weight.copy_(weight_grad.permute(0, 3, 1, 2))
     return grads
 
