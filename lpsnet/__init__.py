@@ -1,8 +1,8 @@
 """LPSNet: one-stage panoptic segmentation, from an image to panoptic ids.
 
->>> from lpsnet import LPSNet
->>> result = LPSNet.from_pretrained("lpsnet_lite0_camvid").predict("street.jpg")
->>> result.segments_info
+>>> import lpsnet.engine
+>>> engine = lpsnet.engine.load("lpsnet_lite0_camvid")
+>>> engine.predict("street.jpg").segments_info
 """
 
 from typing import TYPE_CHECKING, Any
