@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lpsnet.config import RECIPES, Recipe
 
 if TYPE_CHECKING:
+    from lpsnet.models.lpsnet import LPSNet
+
     RecipeChoice = Recipe
 else:
     RecipeChoice = Annotated[
@@ -32,7 +34,9 @@ class Arguments:
         limit: train on the first so many samples only.
         device: cpu or cuda.
         threads: of torch on the CPU; 0 leaves its choice.
-        pretrained: start from the ImageNet weights of the backbone.
+        pretrained: start from the ImageNet weights of the backbone, unless `init` brings all of a backbone's.
+        init: a checkpoint, by its file or its packaged name, whose tensors of matching keys and shapes the run starts
+            from; those not taken are listed.
         resume: go on where the run in `output` stopped.
     """
 
@@ -44,6 +48,7 @@ class Arguments:
     device: str = "cpu"
     threads: int = 0
     pretrained: bool = True
+    init: str | None = None
     resume: bool = False
 
 
@@ -52,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=args)
     console = Console(stderr=True, soft_wrap=True)
     try:
-        run(arguments)
+        run(arguments, console)
     except (ValueError, OSError, RuntimeError) as error:
         console.print(f"lpsnet-train: {error}", style="red", markup=False)
         sys.exit(1)
@@ -61,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def run(arguments: Arguments) -> None:
+def run(arguments: Arguments, console: Console) -> None:
     """Trains as the arguments say, with a progress bar and TensorBoard curves."""
     import torch
     from torch.utils.tensorboard import SummaryWriter
@@ -79,8 +84,8 @@ def run(arguments: Arguments) -> None:
         dataset = Subset(dataset, range(min(arguments.limit, len(dataset))))
     torch.manual_seed(recipe.train.seed)
     model = LPSNet(recipe)
-    if arguments.pretrained and not arguments.resume:
-        model.load_pretrained_backbone()
+    if not arguments.resume:
+        _initialize(model, arguments, console)
 
     columns = (
         TextColumn("{task.description}"),
@@ -106,6 +111,19 @@ def run(arguments: Arguments) -> None:
                     print(f"step {report.step}: {numbers}", flush=True)
 
         train(model, dataset, arguments.output, device=arguments.device, resume=arguments.resume, on_step=show)
+
+
+def _initialize(model: "LPSNet", arguments: Arguments, console: Console) -> None:
+    from lpsnet.checkpoint import load_checkpoint, resolve
+    from lpsnet.training.initial import load_matching
+
+    state = load_checkpoint(resolve(arguments.init))[1] if arguments.init is not None else {}
+    own = model.state_dict()
+    covered = all(k in state and state[k].shape == v.shape for k, v in own.items() if k.startswith("backbone."))
+    if arguments.pretrained and not covered:
+        model.load_pretrained_backbone()
+    if arguments.init is not None:
+        console.print(f"{arguments.init}: {load_matching(model, state)}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":
