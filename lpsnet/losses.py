@@ -38,41 +38,74 @@ class BatchTargets:
         )
 
 
-def losses(outputs: DenseOutputs, targets: BatchTargets, config: LossConfig) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Normalizers:
+    """What the losses are divided by: sums over all that one step of the optimiser learns from.
+
+    Attributes:
+        positives: points that learn an object; divides border-ness.
+        borderness: sum of their border-ness; divides GIoU.
+        pixels: that have a class; divides the semantic loss.
+    """
+
+    positives: float
+    borderness: float
+    pixels: float
+
+    @classmethod
+    def of(cls, targets: BatchTargets) -> "Normalizers":
+        """Those of a batch alone."""
+        pairs = list(zip(targets.positive, targets.borderness, strict=True))
+        return cls(
+            positives=sum(p.sum().item() for p, _ in pairs),
+            borderness=sum(b[p].sum(dtype=torch.float64).item() for p, b in pairs),
+            pixels=(targets.labels != VOID).sum().item(),
+        )
+
+
+def losses(
+    outputs: DenseOutputs, targets: BatchTargets, config: LossConfig, normalizers: Normalizers | None = None
+) -> dict[str, Tensor]:
     """Each loss, weighted, so that their sum is what is minimised.
 
     Args:
         outputs: of `LPSNet.heads`: border-ness as logits.
         targets: of the same batch.
         config: the weights.
+        normalizers: of the whole, where this batch is a part of it: the losses of the parts then add up to those of
+            the whole, and so do their gradients. None: the batch is all there is.
 
     Returns:
         ``semantic``, ``giou``, ``borderness``: float32 scalars, 0 where there is nothing to learn from.
     """
+    if normalizers is None:
+        normalizers = Normalizers.of(targets)
     positive = torch.cat([p.flatten() for p in targets.positive])
     predicted = torch.cat([t.permute(0, 2, 3, 1).reshape(-1, 4) for t in outputs.ltrb])[positive]
     true = torch.cat([t.permute(0, 2, 3, 1).reshape(-1, 4) for t in targets.ltrb])[positive]
     logits = torch.cat([b.flatten() for b in outputs.borderness])[positive]
     borderness = torch.cat([b.flatten() for b in targets.borderness])[positive]
-    giou = (giou_loss(predicted, true) * borderness).sum() / borderness.sum().clamp(min=1e-6)
-    bce = F.binary_cross_entropy_with_logits(logits, borderness, reduction="sum") / max(1, len(borderness))
+    giou = (giou_loss(predicted, true) * borderness).sum() / max(1e-6, normalizers.borderness)
+    bce = F.binary_cross_entropy_with_logits(logits, borderness, reduction="sum")
+    bce = bce / max(1, normalizers.positives)
     return {
-        "semantic": config.semantic * semantic_loss(outputs.logits, targets.labels),
+        "semantic": config.semantic * semantic_loss(outputs.logits, targets.labels, normalizers.pixels),
         "giou": config.giou * giou,
         "borderness": config.borderness * bce,
     }
 
 
-def semantic_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def semantic_loss(logits: Tensor, labels: Tensor, pixels: float | None = None) -> Tensor:
     """Pixel-wise cross entropy at the size of the labels.
 
     Args:
         logits: float32[N, C, h, w], read bilinearly.
         labels: uint8[N, H, W]; 255 is ignored.
+        pixels: what the sum is divided by; None: the number of labels that are not ignored.
     """
     logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(logits, labels.long(), ignore_index=VOID, reduction="sum")
-    return total / (labels != VOID).sum().clamp(min=1)
+    return total / ((labels != VOID).sum().clamp(min=1) if pixels is None else max(1, pixels))
 
 
 def giou_loss(predicted: Tensor, true: Tensor) -> Tensor:

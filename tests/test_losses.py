@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from lpsnet.config import LossConfig
-from lpsnet.losses import BatchTargets, giou_loss, losses, semantic_loss
+from lpsnet.losses import BatchTargets, Normalizers, giou_loss, losses, semantic_loss
 from lpsnet.structures import DenseOutputs
 
 
@@ -78,3 +78,20 @@ def test_nothing_to_learn_gives_zero_and_finite_gradients():
     torch.stack(list(result.values())).sum().backward()
     assert all(torch.isfinite(t.grad).all() for t in (outputs.logits, *outputs.ltrb, *outputs.borderness))
     assert semantic_loss(outputs.logits, torch.full((2, 64, 96), 255, dtype=torch.uint8)).item() == 0.0
+
+
+def test_the_losses_of_parts_add_up_to_those_of_the_whole():
+    outputs, targets = outputs_and_targets(positive=True)
+    whole = losses(outputs, targets, LossConfig())
+    added: dict[str, float] = dict.fromkeys(whole, 0.0)
+    for part in (slice(0, 1), slice(1, 2)):
+        part_outputs = DenseOutputs(
+            outputs.logits[part], tuple(t[part] for t in outputs.ltrb), tuple(t[part] for t in outputs.borderness)
+        )
+        part_targets = BatchTargets(
+            targets.labels[part],
+            *(tuple(t[part] for t in levels) for levels in (targets.positive, targets.ltrb, targets.borderness)),
+        )
+        for name, value in losses(part_outputs, part_targets, LossConfig(), Normalizers.of(targets)).items():
+            added[name] += value.item()
+    assert added == {name: pytest.approx(value.item(), rel=1e-5) for name, value in whole.items()}
