@@ -58,8 +58,7 @@ class Stepper:
         self._network: nn.Module = _Losses(model)
         if ranks.world > 1:
             devices = [ranks.device] if ranks.device.type == "cuda" else None
-            # Buffers are the same everywhere where BatchNorm is synchronised, and each process's own where it is not.
-            self._network = DistributedDataParallel(self._network, device_ids=devices, broadcast_buffers=False)
+            self._network = DistributedDataParallel(self._network, device_ids=devices)
 
     def backward(self, batch: Batch, normalizers: Normalizers) -> Gradients:
         """Gradients of this process's part of a batch, added up over the processes.
