@@ -57,7 +57,7 @@ def double(single, tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
     (output / "resumed").mkdir()
     shutil.copy(single[0] / "gn" / "state.previous.pt", output / "resumed" / "state.pt")
     port = free_port()
-    processes = [start(rank, port, str(output)) for rank in range(2)]
+    processes = [start(rank, port, "exchange", str(output)) for rank in range(2)]
     try:
         errors = [p.communicate(timeout=120)[1] for p in processes]
     finally:

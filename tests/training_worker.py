@@ -1,6 +1,8 @@
-"""One of the processes that test_training_distributed.py starts; and what both sides of those tests build on."""
+"""What the tests of training build on, and the processes that they start: see `main`."""
 
 import dataclasses
+import os
+import signal
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -14,10 +16,13 @@ from lpsnet.data.synthetic import SyntheticScenes
 from lpsnet.models import efficientnet_lite
 from lpsnet.models.lpsnet import LPSNet
 from lpsnet.models.sync_norm import SyncBatchNorm2d
-from lpsnet.training import distributed
+from lpsnet.training import cli, distributed
 from lpsnet.training.distributed import Ranks
+from lpsnet.training.log import StepReport
 from lpsnet.training.loop import train
+from lpsnet.training.step import Gradients, Stepper
 
+SCENES = 8
 BN_BATCHES = (2, 1)
 """Images of each process in the test of the layer alone."""
 
@@ -58,22 +63,40 @@ def tiny_model(recipe: Recipe) -> LPSNet:
         return LPSNet(recipe)
 
 
+TINY_ARGUMENTS = (
+    "lpsnet_tiny_synthetic",
+    *("--model.fpn-channels", "16", "--model.ppm-channels", "8", "--model.box-channels", "16"),
+    *("--model.semantic-channels", "16", "--model.norm", "gn", "--model.norm-groups", "4"),
+    *("--model.freeze-backbone-norm", "--augment.crop", "64", "64", "--train.batch-size", "2"),
+    *("--train.checkpoint-every", "2", "--train.log-every", "1"),
+)
+"""For the command, beside `command`'s network."""
+
+
 def scenes() -> list[Sample]:
     """Of two sizes, so that a batch must be padded to its largest wherever that is."""
     sizes = [(64, 96), (64, 64), (32, 64)]
-    return [SyntheticScenes(8, size=sizes[i % 3])[i] for i in range(8)]
+    return [SyntheticScenes(SCENES, size=sizes[i % 3])[i] for i in range(SCENES)]
 
 
-def run(recipe: Recipe, output: Path, ranks: Ranks | None = None, **kwargs) -> list[dict[str, float]]:
+def run(
+    recipe: Recipe, output: Path, ranks: Ranks | None = None, interrupt_after: int = 0, **kwargs
+) -> list[dict[str, float]]:
     """Losses of each step, in the main process."""
     torch.manual_seed(recipe.train.seed)
     steps: list[dict[str, float]] = []
+
+    def note(report: StepReport) -> None:
+        steps.append({**report.losses, "grad_norm": report.grad_norm})
+        if report.step == interrupt_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
     train(
         tiny_model(recipe),
         scenes(),
         output,
         ranks=ranks,
-        on_step=lambda report: steps.append({**report.losses, "grad_norm": report.grad_norm}),
+        on_step=note,
         **kwargs,
     )
     return steps
@@ -98,7 +121,8 @@ def layer_results(layer: nn.BatchNorm2d, images: Tensor, grads: Tensor) -> dict[
     return {"y": y.detach(), "dx": x.grad, "dweight": layer.weight.grad, "dbias": layer.bias.grad, **state}
 
 
-def main(output: Path) -> None:
+def exchange(output: Path) -> None:
+    """What a process of test_training_distributed.py does."""
     with distributed.join("cpu") as ranks:
         begin = sum(BN_BATCHES[: ranks.rank])
         mine = slice(begin, begin + BN_BATCHES[ranks.rank])
@@ -113,5 +137,30 @@ def main(output: Path) -> None:
         torch.save(results, output / f"results{ranks.rank}.pt")
 
 
+def command(args: list[str], dies_at: int | None = None) -> None:
+    """lpsnet-train with the thin backbone. Its last process kills itself once, in step `dies_at`."""
+    apply = Stepper.apply
+
+    def apply_or_die(self: Stepper, gradients: Gradients) -> None:
+        apply.steps = getattr(apply, "steps", 0) + 1
+        if apply.steps == dies_at and self.ranks.rank == self.ranks.world - 1 and not distributed.was_restarted():
+            os.kill(os.getpid(), signal.SIGKILL)
+        apply(self, gradients)
+
+    with patch("lpsnet.models.lpsnet.LPSNet", tiny_model), patch.object(Stepper, "apply", apply_or_die):
+        cli.main(args)
+
+
+def main() -> None:
+    """exchange OUTPUT; train ARGUMENTS; or dies STEP ARGUMENTS."""
+    mode, *args = sys.argv[1:]
+    if mode == "exchange":
+        exchange(Path(args[0]))
+    elif mode == "train":
+        command(args)
+    elif mode == "dies":
+        command(args[1:], int(args[0]))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
