@@ -104,7 +104,7 @@ def test_a_worker_that_dies_is_one_line_and_the_checkpoint_stays(tmp_path, capfd
     monkeypatch.setattr("lpsnet.models.lpsnet.LPSNet", tiny_model)
     monkeypatch.setattr("lpsnet.data.build.build_dataset", lambda *_: Broken(kills=True))
     settings = ["--train.iterations", "20", "--train.checkpoint-every", "1", "--train.workers", "1"]
-    seed = next(s for s in range(20) if step_of(5, s) >= 4)  # workers load two steps ahead
+    seed = next(s for s in range(20) if step_of(5, s) == 3)  # the worker is two steps ahead
     with pytest.raises(SystemExit, match="1"):
         cli.main(["--output", str(tmp_path), "--no-pretrained", *TINY_ARGUMENTS, *settings, "--train.seed", str(seed)])
     lines = capfd.readouterr().err.strip().splitlines()
@@ -178,8 +178,8 @@ def test_a_step_that_overflows_float16_lowers_the_scale_and_leaves_the_weights()
 
 def test_compiling_changes_neither_the_keys_nor_the_losses(tmp_path, monkeypatch):
     compiled = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f: compiled(f, backend="aot_eager"))  # no C++ compiler, less time
-    recipe = tiny_recipe("gn", iterations=2, batch_size=2, compile=True)
+    monkeypatch.setattr(torch, "compile", lambda f: compiled(f, backend="eager"))  # traced alike, in less time
+    recipe = tiny_recipe("gn", iterations=1, batch_size=2, compile=True)
     plain = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, compile=False))
     losses = run(recipe, tmp_path / "compiled")
     expected = run(plain, tmp_path / "plain")

@@ -50,7 +50,8 @@ def tiny_recipe(norm: str, **train_fields) -> Recipe:
         norm_groups=4,
         freeze_backbone_norm=norm == "gn",
     )
-    return dataclasses.replace(recipe, model=model, train=dataclasses.replace(recipe.train, **fields))
+    size = dataclasses.replace(recipe.input, short_side=64, max_side=96)
+    return dataclasses.replace(recipe, model=model, input=size, train=dataclasses.replace(recipe.train, **fields))
 
 
 def tiny_model(recipe: Recipe) -> LPSNet:
@@ -68,7 +69,7 @@ TINY_ARGUMENTS = (
     *("--model.fpn-channels", "16", "--model.ppm-channels", "8", "--model.box-channels", "16"),
     *("--model.semantic-channels", "16", "--model.norm", "gn", "--model.norm-groups", "4"),
     *("--model.freeze-backbone-norm", "--augment.crop", "64", "64", "--train.batch-size", "2"),
-    *("--train.checkpoint-every", "2", "--train.log-every", "1"),
+    *("--input.short-side", "64", "--input.max-side", "96", "--train.checkpoint-every", "2", "--train.log-every", "1"),
 )
 """For the command, beside `command`'s network."""
 
