@@ -46,20 +46,24 @@ class Normalizers:
         positives: points that learn an object; divides border-ness.
         borderness: sum of their border-ness; divides GIoU.
         pixels: that have a class; divides the semantic loss.
+        classes: that an image shows, summed over the images; divides Dice.
     """
 
     positives: float
     borderness: float
     pixels: float
+    classes: float
 
     @classmethod
     def of(cls, targets: BatchTargets) -> "Normalizers":
         """Those of a batch alone."""
         pairs = list(zip(targets.positive, targets.borderness, strict=True))
+        pixels = [image.flatten().bincount(minlength=VOID + 1)[:VOID] for image in targets.labels]
         return cls(
-            positives=sum(p.sum().item() for p, _ in pairs),
+            positives=sum(p.count_nonzero().item() for p, _ in pairs),
             borderness=sum(b[p].sum(dtype=torch.float64).item() for p, b in pairs),
-            pixels=(targets.labels != VOID).sum().item(),
+            pixels=sum(p.sum().item() for p in pixels),
+            classes=sum(p.count_nonzero().item() for p in pixels),
         )
 
 
@@ -76,7 +80,8 @@ def losses(
             the whole, and so do their gradients. None: the batch is all there is.
 
     Returns:
-        ``semantic``, ``giou``, ``borderness``: float32 scalars, 0 where there is nothing to learn from.
+        ``semantic``, ``giou``, ``borderness`` and, where it has a weight, ``dice``: float32 scalars, 0 where there is
+        nothing to learn from.
     """
     if normalizers is None:
         normalizers = Normalizers.of(targets)
@@ -88,24 +93,59 @@ def losses(
     giou = (giou_loss(predicted, true) * borderness).sum() / max(1e-6, normalizers.borderness)
     bce = F.binary_cross_entropy_with_logits(logits, borderness, reduction="sum")
     bce = bce / max(1, normalizers.positives)
-    return {
-        "semantic": config.semantic * semantic_loss(outputs.logits, targets.labels, normalizers.pixels),
+    log_probabilities = upsampled_log_softmax(outputs.logits, targets.labels)
+    parts = {
+        "semantic": config.semantic * semantic_loss(log_probabilities, targets.labels, normalizers.pixels),
         "giou": config.giou * giou,
         "borderness": config.borderness * bce,
     }
+    if config.dice > 0:
+        parts["dice"] = config.dice * dice_loss(log_probabilities, targets.labels, normalizers.classes)
+    return parts
 
 
-def semantic_loss(logits: Tensor, labels: Tensor, pixels: float | None = None) -> Tensor:
-    """Pixel-wise cross entropy at the size of the labels.
+def upsampled_log_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logarithms of the class probabilities at the size of the labels, float32[N, C, H, W].
 
     Args:
         logits: float32[N, C, h, w], read bilinearly.
+        labels: [N, H, W].
+    """
+    return F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False).log_softmax(1)
+
+
+def semantic_loss(log_probabilities: Tensor, labels: Tensor, pixels: float | None = None) -> Tensor:
+    """Pixel-wise cross entropy.
+
+    Args:
+        log_probabilities: float32[N, C, H, W].
         labels: uint8[N, H, W]; 255 is ignored.
         pixels: what the sum is divided by; None: the number of labels that are not ignored.
     """
-    logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(logits, labels.long(), ignore_index=VOID, reduction="sum")
+    total = F.nll_loss(log_probabilities, labels.long(), ignore_index=VOID, reduction="sum")
     return total / ((labels != VOID).sum().clamp(min=1) if pixels is None else max(1, pixels))
+
+
+def dice_loss(log_probabilities: Tensor, labels: Tensor, classes: float | None = None) -> Tensor:
+    """1 - soft Dice coefficient (Milletari et al., V-Net, 3DV 2016), the mean over the classes that each image shows.
+
+    A class weighs the same however few pixels it has, unlike in the cross entropy.
+
+    Args:
+        log_probabilities: float32[N, C, H, W].
+        labels: uint8[N, H, W]; 255 is ignored.
+        classes: what the sum over images and classes is divided by; None: the number of its terms.
+    """
+    valid = (labels != VOID).flatten(1)
+    index = torch.where(labels != VOID, labels, 0).long().flatten(1)
+    probabilities = log_probabilities.exp().flatten(2)
+    of_truth = probabilities.gather(1, index[:, None])[:, 0] * valid
+    predicted = (probabilities * valid[:, None]).sum(2)
+    overlap = torch.zeros_like(predicted).scatter_add(1, index, of_truth)
+    true = torch.zeros_like(predicted).scatter_add(1, index, valid.float())
+    dice = 2 * overlap / (predicted + true).clamp(min=1)
+    shown = true > 0
+    return ((1 - dice) * shown).sum() / (shown.sum().clamp(min=1) if classes is None else max(1, classes))
 
 
 def giou_loss(predicted: Tensor, true: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def test_the_parts_of_the_processes_are_the_batch():
     for name in ("positive", "ltrb", "borderness"):
         for level, expected in enumerate(getattr(whole.targets, name)):
             assert torch.equal(torch.cat([getattr(p.targets, name)[level] for p in parts]), expected)
-    for name in ("positives", "borderness", "pixels"):
+    for name in ("positives", "borderness", "pixels", "classes"):
         assert sum(getattr(p.normalizers, name) for p in parts) == pytest.approx(getattr(whole.normalizers, name))
 
 
@@ -192,7 +192,7 @@ def test_compiling_changes_neither_the_keys_nor_the_losses(tmp_path, monkeypatch
 def test_no_image_with_a_class_divides_by_nothing(tmp_path):
     void = [dataclasses.replace(s, ids=s.ids * 0, segments=()) for s in scenes()[:2]]
     recipe = tiny_recipe("gn", iterations=1, batch_size=2)
-    assert load_batch(void, recipe, 0).normalizers == Normalizers(0, 0, 0)
+    assert load_batch(void, recipe, 0).normalizers == Normalizers(0, 0, 0, 0)
     totals: list[float] = []
     train(tiny_model(recipe), void, tmp_path, on_step=lambda report: totals.append(report.losses["total"]))
     assert totals == [0.0]

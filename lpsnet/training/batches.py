@@ -5,9 +5,11 @@ A run that goes on after a stop, with as many processes or another number of the
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -157,8 +159,10 @@ def to_batch(samples: Sequence[Sample], recipe: Recipe) -> Batch:
 
 
 def normalize(image: np.ndarray, config: InputConfig) -> np.ndarray:
-    """float32[H, W, 3] from uint8[H, W, 3]."""
-    return (image - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
+    """float32[H, W, 3] from uint8[H, W, 3]: (image - mean) / std, by a table of the 256 values of each channel."""
+    values = np.arange(256, dtype=np.float32)[:, None]
+    table = (values - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
+    return cv2.LUT(image, table[None].astype(np.float32))
 
 
 def batches(
@@ -175,7 +179,7 @@ def batches(
 
     Raises:
         ValueError: an empty data set.
-        DataError: while iterating, a sample that cannot be read or a worker that died.
+        DataError: while iterating, a sample that cannot be read. For a worker that died see `worker_errors`.
     """
     if len(dataset) == 0:
         raise ValueError("dataset: expected at least 1 sample, got 0")
@@ -190,20 +194,22 @@ def batches(
     return _checked(loader)
 
 
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Turns what the death of a worker raises, at whatever point of the block it does, into a `DataError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"a process that loads data died, perhaps for want of memory (fewer --train.workers): {reason}"
+        ) from error
+
+
 def _checked(loader: DataLoader) -> Iterator[Batch]:
-    steps = iter(loader)
-    while True:
-        try:
-            batch = next(steps, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            reason = str(error).partition("\n")[0]
-            raise DataError(
-                f"a process that loads data died, perhaps for want of memory (fewer --train.workers): {reason}"
-            ) from error
-        if batch is None:
-            return
+    for batch in loader:
         if isinstance(batch, DataError):
             raise batch
         yield batch
@@ -228,17 +234,17 @@ def _order(seed: int, epoch: int, samples: int) -> np.ndarray:
 
 
 def _pad(sample: Sample, height: int, width: int) -> Sample:
+    """The ground truth on a larger canvas, for its targets; the image is not read any more and shares one byte."""
     h, w = sample.ids.shape
     if (h, w) == (height, width):
         return sample
-    margin = ((0, height - h), (0, width - w))
-    return Sample(sample.name, np.pad(sample.image, (*margin, (0, 0))), np.pad(sample.ids, margin), sample.segments)
+    ids = np.zeros((height, width), np.int32)
+    ids[:h, :w] = sample.ids
+    return Sample(sample.name, np.broadcast_to(np.uint8(0), (height, width, 3)), ids, sample.segments)
 
 
 def _start_worker(_: int) -> None:
     """One thread each; a signal to the whole group of processes is the main one's to answer."""
-    import cv2
-
     from lpsnet.native.library import set_num_threads
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from lpsnet.data.sample import Dataset
 from lpsnet.losses import Normalizers
 from lpsnet.models.lpsnet import LPSNet
 from lpsnet.models.sync_norm import synchronize_batch_norm
-from lpsnet.training.batches import Batch, batches, places
+from lpsnet.training.batches import Batch, batches, places, worker_errors
 from lpsnet.training.distributed import Ranks
 from lpsnet.training.divergence import REPORT_NAME, LossWatch, TrainingDiverged, write_report
 from lpsnet.training.interrupt import Interrupts, TrainingInterrupted
@@ -69,16 +70,18 @@ def train(
     config, ranks = model.recipe.train, run.ranks
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(worker_errors())
         log = stack.enter_context(Log(output / LOG_NAME, run.step)) if ranks.is_main else None
         last_time = time.perf_counter()
         for batch in run.batches():
             waited = time.perf_counter() - last_time
             # One exchange tells all that the processes must agree on before the step.
-            told = ranks.gather(*run.counts(batch), waited, float(interrupts.received is not None))
-            rate, gradients = run.learn(batch, told[:, :5])
+            counts = run.counts(batch)
+            told = ranks.gather(*counts, waited, float(interrupts.received is not None))
+            rate, gradients = run.learn(batch, told[:, : len(counts)])
             now = time.perf_counter()
             seconds, last_time = now - last_time, now
-            waited, interrupted = told[:, 5:].amax(0).tolist()
+            waited, interrupted = told[:, len(counts) :].amax(0).tolist()
             if log is not None:
                 report = StepReport(
                     run.step, gradients.losses, rate, gradients.norm, config.batch_size, seconds, waited
@@ -129,15 +132,14 @@ class _Run:
     @staticmethod
     def counts(batch: Batch) -> tuple[float, ...]:
         """What the others must know of this process's part: height, width and the normalisers."""
-        counted = batch.normalizers
-        return (*batch.images.shape[2:], counted.positives, counted.borderness, counted.pixels)
+        return (*batch.images.shape[2:], *dataclasses.astuple(batch.normalizers))
 
     def learn(self, batch: Batch, counts: torch.Tensor) -> tuple[float, Gradients]:
         """One step; returns the learning rate as well.
 
         Args:
             batch: this process's part.
-            counts: float64[world, 5], `counts` of every process.
+            counts: `counts` of every process.
         """
         height, width = (int(v) for v in counts[:, :2].amax(0))
         normalizers = Normalizers(*counts[:, 2:].sum(0).tolist())
