@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from training_worker import BN_BATCHES, layer_inputs, layer_results, run, tiny_model, tiny_recipe
+from training_worker import LAYER_DTYPES, layer_inputs, layer_results, run, tiny_model, tiny_recipe
 
 from lpsnet.checkpoint import load_checkpoint
 from lpsnet.config import RECIPES
@@ -38,6 +38,19 @@ def start(rank: int, port: int, *args: str) -> subprocess.Popen:
     )
 
 
+def run_two_processes(device: str, output: Path) -> list[dict[str, Any]]:
+    """What each of them found; their runs are in `output`."""
+    port = free_port()
+    processes = [start(rank, port, "exchange", device, str(output)) for rank in range(2)]
+    try:
+        errors = [p.communicate(timeout=300)[1] for p in processes]
+    finally:
+        for p in processes:
+            p.kill()
+    assert [p.returncode for p in processes] == [0, 0], errors
+    return [torch.load(output / f"results{rank}.pt", "cpu") for rank in range(2)]
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory) -> tuple[Path, dict[str, list[dict[str, float]]]]:
     """Folders and losses of the runs of one process."""
@@ -56,15 +69,13 @@ def double(single, tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
     # The state after step 2 of the one process is where the two go on.
     (output / "resumed").mkdir()
     shutil.copy(single[0] / "gn" / "state.previous.pt", output / "resumed" / "state.pt")
-    port = free_port()
-    processes = [start(rank, port, "exchange", str(output)) for rank in range(2)]
-    try:
-        errors = [p.communicate(timeout=120)[1] for p in processes]
-    finally:
-        for p in processes:
-            p.kill()
-    assert [p.returncode for p in processes] == [0, 0], errors
-    return output, [torch.load(output / f"results{rank}.pt") for rank in range(2)]
+    return output, run_two_processes("cpu", output)
+
+
+def check_step(expected: dict[str, float], got: dict[str, float]) -> None:
+    # A channel of hardly any variance makes much of an error of rounding, in gradients.
+    tolerance = {key: 5e-3 if key == "grad_norm" else 1e-5 for key in expected}
+    assert got == {key: pytest.approx(value, rel=tolerance[key]) for key, value in expected.items()}
 
 
 @pytest.mark.parametrize("name", ["gn", "bn", "accumulated"])
@@ -72,27 +83,31 @@ def test_two_processes_equal_one(single, double, name):
     expected, got = single[1][name], double[1][0][name]
     assert len(expected) == len(got) == 3
     for a, b in zip(expected, got, strict=True):
-        assert b == {key: pytest.approx(value, rel=5e-4, abs=1e-5) for key, value in a.items()}
+        check_step(a, b)
     weights = [load_checkpoint(output / name / "model.safetensors")[1] for output in (single[0], double[0])]
     for key, value in weights[0].items():
-        torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-4, atol=1e-4, msg=lambda m, k=key: f"{k}: {m}")
 
 
 def test_a_run_goes_on_with_another_number_of_processes(single, double):
     assert len(double[1][0]["resumed"]) == 1
     for a, b in zip(single[1]["gn"][2:], double[1][0]["resumed"], strict=True):
-        assert b == {key: pytest.approx(value, rel=5e-4, abs=1e-5) for key, value in a.items()}
+        check_step(a, b)
 
 
 def test_the_main_process_alone_reports(double):
     assert double[1][1]["gn"] == []
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", LAYER_DTYPES)
 def test_the_layer_equals_batch_norm_over_both_batches(double, dtype):
+    check_layer(double[1], dtype)
+
+
+def check_layer(results: list[dict[str, Any]], dtype: torch.dtype) -> None:
     images, grads = (t.to(dtype) for t in layer_inputs())
     expected = layer_results(nn.BatchNorm2d(5), images, grads)
-    parts = [results[f"layer_{dtype}"] for _, results in enumerate(double[1])]
+    parts = [result[f"layer_{dtype}"] for result in results]
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.03}
     for key in ("y", "dx"):
         joint = torch.cat([part[key] for part in parts])
@@ -103,7 +118,6 @@ def test_the_layer_equals_batch_norm_over_both_batches(double, dtype):
     for key in ("running_mean", "running_var", "num_batches_tracked"):
         assert torch.equal(parts[0][key], parts[1][key])
         torch.testing.assert_close(parts[0][key], expected[key], rtol=1e-4, atol=1e-5)
-    assert sum(BN_BATCHES) == len(images)
 
 
 def test_only_batch_norm_that_trains_is_synchronised():
@@ -120,7 +134,7 @@ def test_only_batch_norm_that_trains_is_synchronised():
 def test_parts_of_a_batch_equal_the_whole(single, tmp_path):
     losses = run(tiny_recipe("gn", batch_size=5, accumulate=3), tmp_path)
     for a, b in zip(single[1]["accumulated"], losses, strict=True):
-        assert b == {key: pytest.approx(value, rel=5e-4, abs=1e-5) for key, value in a.items()}
+        check_step(a, b)
 
 
 def test_more_parts_than_images_are_refused():

@@ -25,6 +25,7 @@ from lpsnet.training.step import Gradients, Stepper
 SCENES = 8
 BN_BATCHES = (2, 1)
 """Images of each process in the test of the layer alone."""
+LAYER_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def tiny_recipe(norm: str, **train_fields) -> Recipe:
@@ -122,14 +123,16 @@ def layer_results(layer: nn.BatchNorm2d, images: Tensor, grads: Tensor) -> dict[
     return {"y": y.detach(), "dx": x.grad, "dweight": layer.weight.grad, "dbias": layer.bias.grad, **state}
 
 
-def exchange(output: Path) -> None:
+def exchange(device: str, output: Path) -> None:
     """What a process of test_training_distributed.py does."""
-    with distributed.join("cpu") as ranks:
+    with distributed.join(device) as ranks:
         begin = sum(BN_BATCHES[: ranks.rank])
         mine = slice(begin, begin + BN_BATCHES[ranks.rank])
         results: dict[str, object] = {
-            f"layer_{dtype}": layer_results(SyncBatchNorm2d(5), *(t[mine].to(dtype) for t in layer_inputs()))
-            for dtype in (torch.float32, torch.bfloat16)
+            f"layer_{dtype}": layer_results(
+                SyncBatchNorm2d(5, device=ranks.device), *(t[mine].to(ranks.device, dtype) for t in layer_inputs())
+            )
+            for dtype in LAYER_DTYPES
         }
         for norm in ("gn", "bn"):
             results[norm] = run(tiny_recipe(norm), output / norm, ranks)
@@ -153,10 +156,10 @@ def command(args: list[str], dies_at: int | None = None) -> None:
 
 
 def main() -> None:
-    """exchange OUTPUT; train ARGUMENTS; or dies STEP ARGUMENTS."""
+    """exchange DEVICE OUTPUT; train ARGUMENTS; or dies STEP ARGUMENTS."""
     mode, *args = sys.argv[1:]
     if mode == "exchange":
-        exchange(Path(args[0]))
+        exchange(args[0], Path(args[1]))
     elif mode == "train":
         command(args)
     elif mode == "dies":
