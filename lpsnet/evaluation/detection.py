@@ -60,6 +60,10 @@ class _Evaluator:
             row["image_id"] = self._images
         self._stream.update([image], truth, detections)
 
+    def size(self) -> int:
+        """Bytes of what is kept of all images so far."""
+        return len(self._stream.to_bytes())
+
     def summary(self) -> DetectionScores:
         """The scores of all images so far."""
         # A copy is finished, so that more images may follow.
