@@ -83,7 +83,7 @@ class Detected:
 
 def test_memory_does_not_grow_with_the_data_set(tmp_path):
     """Neither Python's and numpy's (tracemalloc) nor, but for a few bytes per box, what hotcoco keeps."""
-    scenes, memory, marks = Detected(60), {}, (15, 60)
+    scenes, memory, marks = Detected(40), {}, (10, 40)
 
     def measure(done: int) -> None:
         if done in marks:
@@ -102,13 +102,13 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
     finally:
         tracemalloc.stop()
     one_image = 64 * 96 * (3 + 4)
-    assert memory[60] - memory[15] < one_image  # of the 45 images between, not one
+    assert memory[40] - memory[10] < one_image  # of the 30 images between, not one
 
     boxes = BoxEvaluator(categories_)
-    for done in range(60):
+    for done in range(40):
         sample = scenes[done]
         boxes.update(sample, scenes.predict(sample)[0].detections)
-    assert boxes.size() < 60 * (1024 + 64 * BOXES)
+    assert boxes.size() < 40 * (1024 + 64 * BOXES)
 
 
 def test_observers_see_every_image_with_its_own_scores():

@@ -89,6 +89,9 @@ def run(arguments: Arguments) -> None:
 
     if arguments.zip and not (arguments.coco_submission or arguments.cityscapes_submission):
         raise ValueError("zip: expected a submission to put into an archive, got none")
+    for path in (arguments.json, arguments.confusion):  # now, not when all is scored
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: expected a file in a folder that exists")
     model = LPSNet.from_pretrained(arguments.model)
     recipe = model.recipe
     config = overridden(recipe.postprocess, arguments.overrides)
@@ -102,7 +105,9 @@ def run(arguments: Arguments) -> None:
         observers = _observers(arguments, recipe, stack)
         if confusion is not None:
             observers.append(confusion)
-        progress = stack.enter_context(Progress(*_PROGRESS, console=Console(stderr=True), transient=True))
+        errors = Console(stderr=True)
+        progress = Progress(*_PROGRESS, console=errors, transient=True, disable=not errors.is_terminal)
+        stack.enter_context(progress)
         task = progress.add_task(f"{recipe.name} on {arguments.split}", total=len(dataset))
         scores = evaluate_samples(
             predict, dataset, recipe.categories, observers, lambda done: progress.update(task, completed=done)
