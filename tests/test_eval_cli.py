@@ -1,9 +1,15 @@
+import dataclasses
 import json
 
 import cv2
+import numpy as np
 import pytest
+import torch
 
+from lpsnet.checkpoint import save_checkpoint
+from lpsnet.data.sample import Sample
 from lpsnet.evaluation import cli
+from lpsnet.models.lpsnet import LPSNet
 
 
 def evaluate(*args: str) -> int | None:
@@ -84,3 +90,31 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, tiny_checkpoint, a
     assert error.startswith("lpsnet-eval: ")
     assert message.replace("{tmp}", str(tmp_path)) in error
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+class Streets:
+    """Images of Cityscapes' test split, which has no truth."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        image = np.random.default_rng(index).integers(0, 256, (64, 128, 3), np.uint8)
+        return Sample(f"berlin_{index:06}_000019_leftImg8bit", image, np.zeros((64, 128), np.int32), ())
+
+
+def test_a_split_without_a_truth(tmp_path, capsys, monkeypatch, tiny_recipe):
+    recipe = dataclasses.replace(tiny_recipe, name="tiny_cityscapes", dataset="cityscapes")
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "tiny.safetensors", LPSNet(recipe).state_dict(), recipe)
+    monkeypatch.setattr("lpsnet.data.build.build_dataset", lambda *_, **__: Streets())
+    city = tmp_path / "city"
+    args = ["--model", str(tmp_path / "tiny.safetensors"), "--split", "test", "--cityscapes-submission", str(city)]
+    assert evaluate(*args, "--zip", "--json", str(tmp_path / "scores.json")) is None
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["panoptic"]["pq"], scores["semantic"]["miou"], scores["box"]["ap"]) == (None, None, None)
+    assert sorted(p.name for p in city.iterdir()) == ["panoptic", "panoptic.zip", "semantic", "semantic.zip"]
+    labels = cv2.imread(str(city / "semantic" / "berlin_000000_000019_labelIds.png"), cv2.IMREAD_UNCHANGED)
+    assert labels.shape == (64, 128)
+    assert set(np.unique(labels)) <= {c.id for c in recipe.categories}
+    assert "no truth" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """``lpsnet-eval``: scores a checkpoint on a data set."""
 
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -118,6 +119,9 @@ def run(arguments: Arguments) -> None:
         extra["confusion"] = confusion.to_dict()
     if arguments.json is not None:
         write_scores(arguments.json, scores, extra)
+    if math.isnan(scores.panoptic.pq):
+        Console().print("no score: the images have no truth")
+        return
     title = f"{recipe.name} on {recipe.dataset} {arguments.split}, {scores.panoptic.images} images"
     Console().print(score_table(scores, title), detection_table(scores))
 

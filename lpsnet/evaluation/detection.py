@@ -42,8 +42,8 @@ class DetectionScores:
 class _Evaluator:
     """Matches the detections of an image as it comes.
 
-    What is kept is the score and the matches of each detection, some 45 bytes, no box and no mask. For 5000 images
-    with 100 detections each that is 20 to 25 MB.
+    What is kept is the score and the matches of each detection, 20 to 45 bytes, no box and no mask: some 21 MB for 5000
+    images with 100 detections each.
     """
 
     def __init__(self, categories: Sequence[Category], iou_type: str) -> None:
