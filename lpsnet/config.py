@@ -174,7 +174,9 @@ class TrainConfig:
 
     Attributes:
         iterations: optimiser steps in all.
-        batch_size: images per step.
+        batch_size: images per step, over all processes.
+        accumulate: parts, one after the other, that a process learns its share of a batch in: less memory, the same
+            gradients, but for BatchNorm, whose statistics are over such a part.
         optimizer: sgd (paper: momentum 0.9) or adamw.
         learning_rate: its highest value.
         backbone_learning_rate: factor on it for the backbone.
@@ -184,7 +186,11 @@ class TrainConfig:
         weight_decay: not on biases and norms.
         momentum: of SGD.
         clip_norm: greatest norm of the gradient; 0 does not clip.
-        amp: autocast to bfloat16 or not.
+        amp: autocast to bfloat16, to float16 with loss scaling, or not.
+        compile: run the network through torch.compile.
+        sync_bn: BatchNorm's statistics are over all processes; else each has its own, and the first one's are kept.
+        explosion: training stops when the loss is so many times the median of the last 100 steps, or of 1 where that
+            is less; 0 does not stop it. Ours: sound losses stay below 10. A loss that is not finite always stops it.
         ema: decay of the moving average of the weights; 0 keeps none. Ramped up over the first steps.
         seed: of initialisation, order and augmentation.
         workers: processes that load data.
@@ -194,6 +200,7 @@ class TrainConfig:
 
     iterations: int = 90_000
     batch_size: int = 16
+    accumulate: int = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.01
     backbone_learning_rate: float = 1.0
@@ -203,7 +210,10 @@ class TrainConfig:
     weight_decay: float = 1e-4
     momentum: float = 0.9
     clip_norm: float = 0.0
-    amp: Literal["off", "bf16"] = "off"
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    compile: bool = False
+    sync_bn: bool = True
+    explosion: float = 20.0
     ema: float = 0.0
     seed: int = 0
     workers: int = 2

@@ -21,8 +21,8 @@ def flip(sample: Sample) -> Sample:
     """The sample mirrored left to right."""
     return Sample(
         sample.name,
-        np.ascontiguousarray(sample.image[:, ::-1]),
-        np.ascontiguousarray(sample.ids[:, ::-1]),
+        cv2.flip(sample.image, 1),
+        cv2.flip(sample.ids, 1),
         sample.segments,
     )
 
@@ -40,6 +40,8 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int, fill: tup
 
 def jitter_colors(image: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """uint8[H, W, 3] with another exposure, contrast, gamma, saturation and hue."""
+    if not any((config.brightness, config.contrast, config.saturation, config.hue, config.gamma)):
+        return image
     brightness, contrast, saturation = (
         1 + rng.uniform(-1, 1) * most for most in (config.brightness, config.contrast, config.saturation)
     )
