@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lpsnet.categories import Category, categories
+from lpsnet.fields import from_dict
 
 Backbone = Literal["resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite2"]
 Assignment = Literal["closest_borderness", "highest_confidence", "smallest_area"]
@@ -237,26 +238,9 @@ class Recipe:
         """The inverse of `to_dict`, also after a trip through JSON.
 
         Raises:
-            ValueError: a field that no recipe has.
+            ValueError: a field that no recipe has, or a value of another type, by its name.
         """
-        return _from_dict(cls, data)
-
-
-def _from_dict(cls: type, data: dict[str, Any]) -> Any:
-    if not isinstance(data, dict):
-        raise ValueError(f"{cls.__name__}: expected a mapping of its fields, got {type(data).__name__}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(data) - set(fields))
-    if unknown:
-        raise ValueError(f"{cls.__name__}: expected fields among {sorted(fields)}, got {unknown}")
-    values = {}
-    for name, value in data.items():
-        kind = fields[name].type
-        if dataclasses.is_dataclass(kind):
-            values[name] = _from_dict(kind, value)  # type: ignore[arg-type]
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**values)
+        return from_dict(cls, data)
 
 
 _EFFICIENTNET_INPUT = InputConfig(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
