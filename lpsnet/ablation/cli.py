@@ -134,6 +134,9 @@ def run(arguments: Arguments, console: Console) -> bool:
         torch.set_num_threads(arguments.threads)
         set_num_threads(arguments.threads)
     runner = Runner(arguments.data, arguments.train_limit, arguments.limit, arguments.device, arguments.pretrained)
+    for one in runs:  # what does not fit is found before hours of training, not after
+        for split in arguments.splits:
+            runner.done(one, split)
     results: dict[str, dict[str, list[Result]]] = {split: {row.label: [] for row in rows} for split in arguments.splits}
     complete = True
     with Progress(*_COLUMNS, console=console, transient=True) as progress:

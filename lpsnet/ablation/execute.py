@@ -41,6 +41,10 @@ class Runner:
     pretrained: bool
     _model: tuple[Path, LPSNet] | None = field(default=None, init=False)
 
+    def done(self, run: Run, split: str) -> Result | None:
+        """The result of a run that is done; None of one that is not. Raises ValueError for one of other settings."""
+        return read_result(run.scores_path(split), self._setting(run, split))
+
     def result(self, run: Run, split: str, on_progress: OnProgress) -> Result:
         """What a run scores on a split; `on_progress` is called after each step and each scored image.
 
@@ -50,16 +54,17 @@ class Runner:
             TrainingDiverged: a loss is not finite.
             ValueError, OSError: data or files that do not fit, also those of another command in the run's folder.
         """
-        setting = Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained)
-        path = run.scores_path(split)
-        result = read_result(path, setting)
+        result = self.done(run, split)
         if result is None:
             start = time.perf_counter()
             model = self._trained(run, on_progress)
             trained = time.perf_counter() - start
             result = Result.of(self._score(model, run, split, on_progress), trained)
-            write_result(path, setting, result)
+            write_result(run.scores_path(split), self._setting(run, split), result)
         return result
+
+    def _setting(self, run: Run, split: str) -> Setting:
+        return Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained)
 
     def _trained(self, run: Run, on_progress: OnProgress) -> LPSNet:
         # Rows that share a training follow one another.
