@@ -47,6 +47,7 @@ def parsed(config: Config, settings: Iterable[str]) -> dict[str, Any]:
         path, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"settings: expected name=value, got {setting!r}")
+        path = path.strip()
         if path in values:
             raise ValueError(f"settings: expected each name once, got {path} twice")
         values[path] = _parsed(_kind(config, path), text, path)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lpsnet.config import RECIPES, Recipe, get_recipe
 
-HEADS = ("recipe", "input", "parameters", "GMAC", "of them in deformable layers", "GMAC with deform off", "weights")
+HEADS = ("recipe", "input", "parameters", "GMAC", "of them deformable", "GMAC with deform off", "weights")
 """Of the table of all recipes."""
 
 
@@ -71,13 +71,13 @@ def overview_row(recipe: Recipe) -> tuple[str, ...]:
     height, width = largest_input(recipe)
     total = sum(network_costs(recipe, (height, width)).values(), Cost(0, 0))
     # A deformable layer multiplies as often as the plain one in its place, once its offsets are known.
-    in_deformable, plain = total.deform_macs + total.offset_macs, total.macs - total.offset_macs
+    plain = total.macs - total.offset_macs
     return (
         recipe.name,
         f"{height} x {width}",
         f"{total.parameters / 1e6:.2f} M",
         f"{total.macs / 1e9:.1f}",
-        f"{in_deformable / 1e9:.1f}" if in_deformable else "-",
+        f"{total.deform_macs / 1e9:.1f}" if total.deform_macs else "-",
         f"{plain / 1e9:.1f}",
         "packaged" if (PACKAGED / f"{recipe.name}.safetensors").is_file() else "none",
     )
