@@ -75,10 +75,10 @@ def differences(one: Any, other: Any) -> list[str]:
 
 
 def checked(kind: Any, value: Any, name: str) -> Any:
-    """The value, where it is of this type: a list becomes a tuple, a whole number a float where one is wanted.
+    """The value, where it is of this type: a list becomes a tuple, a whole number a float, a mapping a dataclass.
 
     Args:
-        kind: bool, int, float, str, None, a Literal, a tuple of these or a union of these.
+        kind: bool, int, float, str, None, a Literal, a dataclass of such, or a tuple or a union of these.
         value: what is checked.
         name: of the field, for the message.
 
@@ -171,6 +171,10 @@ def _fits(kind: Any, value: Any) -> tuple[bool, Any]:
         return False, value
     if origin is tuple:
         return _fits_tuple(arguments, value)
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, Mapping):
+            return True, _from_dict(kind, value, "")
+        return isinstance(value, typing.cast(type, kind)), value
     if kind is float and type(value) is int:
         return True, float(value)
     return type(value) is kind, value

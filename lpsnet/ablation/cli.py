@@ -49,6 +49,7 @@ class Arguments:
         device: cpu or cuda.
         threads: of torch and liblpsnet on the CPU; 0 leaves their choice.
         pretrained: start from the ImageNet weights of the backbone.
+        backbone_weights: their file; needed for a ResNet, in torchvision's form, and otherwise found in its package.
     """
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
@@ -66,6 +67,7 @@ class Arguments:
     device: str = "cpu"
     threads: int = 0
     pretrained: bool = True
+    backbone_weights: Path | None = None
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -116,6 +118,8 @@ def run(arguments: Arguments, console: Console) -> bool:
     """
     if arguments.name is None or arguments.output is None:
         raise ValueError("expected the name of an ablation and --output FOLDER; --list shows the names")
+    if arguments.backbone_weights is not None and not arguments.pretrained:
+        raise ValueError("backbone-weights: expected them with --pretrained only, got --no-pretrained")
     for name, values in (("seeds", arguments.seeds), ("splits", arguments.splits)):
         if not values or len(set(values)) != len(values):
             raise ValueError(f"{name}: expected at least one and each once, got {list(values)}")
@@ -133,7 +137,14 @@ def run(arguments: Arguments, console: Console) -> bool:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
         set_num_threads(arguments.threads)
-    runner = Runner(arguments.data, arguments.train_limit, arguments.limit, arguments.device, arguments.pretrained)
+    runner = Runner(
+        arguments.data,
+        arguments.train_limit,
+        arguments.limit,
+        arguments.device,
+        arguments.pretrained,
+        arguments.backbone_weights,
+    )
     for one in runs:  # what does not fit is found before hours of training, not after
         for split in arguments.splits:
             runner.done(one, split)

@@ -32,6 +32,7 @@ class Runner:
         train_limit, limit: train on, and score, the first so many samples only; None takes all.
         device: cpu or cuda.
         pretrained: start from the ImageNet weights of the backbone.
+        backbone_weights: the file that has them; None takes that of the installed package.
     """
 
     data: Path | None
@@ -39,6 +40,7 @@ class Runner:
     limit: int | None
     device: str
     pretrained: bool
+    backbone_weights: Path | None
     _model: tuple[Path, LPSNet] | None = field(default=None, init=False)
 
     def done(self, run: Run, split: str) -> Result | None:
@@ -64,7 +66,8 @@ class Runner:
         return result
 
     def _setting(self, run: Run, split: str) -> Setting:
-        return Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained)
+        weights = self.backbone_weights.name if self.backbone_weights else None
+        return Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained, weights)
 
     def _trained(self, run: Run, on_progress: OnProgress) -> LPSNet:
         # Rows that share a training follow one another.
@@ -79,7 +82,7 @@ class Runner:
         torch.manual_seed(run.seed)
         model = LPSNet(run.trained)
         if self.pretrained and not resume:
-            model.load_pretrained_backbone()
+            model.load_pretrained_backbone(self.backbone_weights)
         steps = run.trained.train.iterations
         return train(
             model,

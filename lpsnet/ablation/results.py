@@ -23,6 +23,7 @@ class Setting:
         limit: score the first so many samples only.
         train_limit: train on the first so many samples only.
         pretrained: the backbone started from ImageNet weights.
+        backbone_weights: name of the file that they came from; None: an installed package.
     """
 
     recipe: Recipe
@@ -30,6 +31,7 @@ class Setting:
     limit: int | None
     train_limit: int | None
     pretrained: bool
+    backbone_weights: str | None
 
 
 @dataclass(frozen=True)
