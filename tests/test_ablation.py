@@ -9,7 +9,7 @@ from lpsnet.ablation import cli, execute
 from lpsnet.ablation.catalogue import ABLATIONS, METRICS, Row, get_ablation
 from lpsnet.ablation.plan import plan
 from lpsnet.ablation.results import Result
-from lpsnet.ablation.table import cells, markdown, mean_and_deviation
+from lpsnet.ablation.table import cells, markdown, mean_and_deviation, print_table
 from lpsnet.config import RECIPES, get_recipe
 from lpsnet.fields import differences, replaced
 from lpsnet.training.loop import TrainingDiverged
@@ -230,6 +230,15 @@ def test_cells():
     assert page[:2] == ["**title**", ""]
     assert page[-1] == "caption"
     assert {line.count("|") for line in page[2:6]} == {len(heads) + 1}
+
+
+def test_a_narrow_terminal_cuts_nothing_off(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    heads = ["", *(f"metric {i}, ours" for i in range(8))]
+    print_table("title", "caption", heads, [["a label of some length", *(f"{i}0.1 ± 0.2" for i in range(8))]])
+    out = capsys.readouterr().out
+    assert all(f"{i}0.1 ± 0.2" in out and f"metric {i}" in out for i in range(8))
+    assert "a label of some length" in out
 
 
 @pytest.mark.parametrize(

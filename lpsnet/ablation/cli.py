@@ -15,7 +15,7 @@ from lpsnet import atomic
 from lpsnet.ablation.catalogue import ABLATIONS, METRICS, PAPER_RECIPE, Ablation, Row, get_ablation
 from lpsnet.ablation.plan import plan
 from lpsnet.ablation.results import Result
-from lpsnet.ablation.table import cells, markdown, rich_table
+from lpsnet.ablation.table import cells, markdown, print_table
 from lpsnet.config import Recipe, get_recipe
 from lpsnet.fields import parsed, replaced
 
@@ -190,7 +190,7 @@ def _report(
             "mean ± sample standard deviation over the seeds, in percent"
         )
         heads, body = cells(rows, by_label)
-        Console().print(rich_table(title, caption, heads, body))
+        print_table(title, caption, heads, body)
         pages.append(markdown(title, caption, heads, body))
     atomic.write_bytes(output / f"{name}.md", "\n".join(pages).encode())
 

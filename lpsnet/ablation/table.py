@@ -4,12 +4,14 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from lpsnet.ablation.catalogue import METRICS, Row
 from lpsnet.ablation.results import Result
 
 _LABEL_WIDTH = 14
+_ANY_WIDTH = 1000
 Cells = Sequence[Sequence[str]]
 
 
@@ -42,17 +44,18 @@ def cells(rows: Sequence[Row], results: Mapping[str, Sequence[Result]]) -> tuple
     return [*heads, "seeds"], body
 
 
-def rich_table(title: str, caption: str, heads: Sequence[str], body: Cells) -> Table:
-    """For a terminal."""
+def print_table(title: str, caption: str, heads: Sequence[str], body: Cells) -> None:
+    """On standard output, as wide as it needs to be: a number that is cut off is worse than a line that wraps."""
     table = Table(title=title, caption=caption)
     for index, head in enumerate(heads):
         if index == 0:
-            table.add_column(head, min_width=_LABEL_WIDTH)
+            table.add_column(head, min_width=_LABEL_WIDTH, max_width=2 * _LABEL_WIDTH)
         else:
             table.add_column(head.replace(", ", "\n"), justify="right", no_wrap=True)
     for row in body:
         table.add_row(*row)
-    return table
+    needed = Console(width=_ANY_WIDTH).measure(table).maximum
+    Console(width=max(needed, Console().width)).print(table)
 
 
 def markdown(title: str, caption: str, heads: Sequence[str], body: Cells) -> str:
