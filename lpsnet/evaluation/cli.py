@@ -23,7 +23,7 @@ class Arguments:
     """Scores a checkpoint: PQ, SQ and RQ of its panoptic maps, mIoU of its semantic head.
 
     Attributes:
-        data: folder of the data set; not needed for the synthetic one.
+        data: folder of the data set, or the YAML file of one of your own; not needed for the synthetic one.
         split: part of the data set.
         model: a packaged model or the path of a checkpoint.
         limit: score the first so many samples only.
@@ -58,6 +58,7 @@ def run(arguments: Arguments) -> None:
     import torch
 
     from lpsnet.data.build import build_dataset
+    from lpsnet.data.classes import expect_classes
     from lpsnet.data.sample import Dataset, Subset
     from lpsnet.evaluation.evaluate import evaluate, write_scores
     from lpsnet.inference import DenseArrays, postprocess, prepare, semantic_labels
@@ -67,7 +68,9 @@ def run(arguments: Arguments) -> None:
     model.to(arguments.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     recipe = model.recipe
     config = overridden(recipe.postprocess, arguments.overrides)
-    dataset: Dataset = build_dataset(recipe.dataset, arguments.data, arguments.split)
+    labelled = build_dataset(recipe.dataset, arguments.data, arguments.split)
+    expect_classes(recipe, labelled)
+    dataset: Dataset = labelled
     if arguments.limit is not None:
         dataset = Subset(dataset, range(min(arguments.limit, len(dataset))))
 
