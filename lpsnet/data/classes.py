@@ -27,7 +27,7 @@ def recipe_for(recipe: Recipe, data: Path | None, dataset: LabelledDataset) -> R
     if name not in packaged():
         return dataclasses.replace(recipe, dataset=name, classes=dataset.categories)
     recipe = dataclasses.replace(recipe, dataset=name, classes=())
-    if _difference(categories(name), dataset.categories):
+    if difference(categories(name), dataset.categories):
         raise ValueError(f"{data}: name: expected another than {name!r}, whose classes are others")
     return recipe
 
@@ -39,13 +39,13 @@ def expect_classes(recipe: Recipe, dataset: LabelledDataset) -> None:
     """
     if isinstance(dataset, UnlabelledImages):
         return
-    difference = _difference(recipe.categories, dataset.categories)
-    if difference:
-        raise ValueError(f"data: expected the classes that {recipe.name} was trained on, {difference}")
+    other = difference(recipe.categories, dataset.categories)
+    if other:
+        raise ValueError(f"data: expected the classes that {recipe.name} was trained on, {other}")
 
 
-def _difference(expected: tuple[Category, ...], found: tuple[Category, ...]) -> str:
-    """Empty where there is none."""
+def difference(expected: tuple[Category, ...], found: tuple[Category, ...]) -> str:
+    """What tells the classes of a model, or of another split, from those found, in words; empty where nothing does."""
     if len(expected) != len(found):
         return f"{len(expected)} of them, got {len(found)}"
     for index, (ours, theirs) in enumerate(zip(expected, found, strict=True)):

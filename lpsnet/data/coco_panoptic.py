@@ -200,6 +200,10 @@ def _segments(annotation: Mapping[str, Any], labels: Mapping[int, int]) -> list[
 def _categories(rows: Sequence[Mapping[str, Any]]) -> tuple[Category, ...]:
     if len({row["id"] for row in rows}) != len(rows) or len(rows) > VOID:
         raise ValueError(f"categories: expected at most {VOID} distinct ids, got {[row['id'] for row in rows]}")
+    names = [row["name"] for row in rows]
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        raise ValueError(f"categories: expected distinct names, got {twice[0]!r} twice")
     coco = categories("coco")
     if {(row["id"], row["name"], bool(row["isthing"])) for row in rows} == {(c.id, c.name, c.isthing) for c in coco}:
         return coco
@@ -212,8 +216,8 @@ def _chosen(every: Sequence[Category], classes: Mapping[str, Color | None]) -> t
     names = [category.name for category in every]
     chosen = []
     for name, color in classes.items():
-        if names.count(name) != 1:
-            raise ValueError(f"classes: expected names that one category each of the JSON has, got {name!r}")
+        if name not in names:
+            raise ValueError(f"classes: expected names of categories of the JSON, got {name!r}")
         category = every[names.index(name)]
         chosen.append(Category(category.id, name, category.isthing, category.color if color is None else color))
     return tuple(chosen)
