@@ -135,7 +135,7 @@ def _is_truncated(data: bytes) -> bool:
     """
     # The end marker of a JPEG follows its last scan; that of a thumbnail within the header comes before it.
     if data.startswith(_JPEG):
-        return not data.endswith(b"\xff\xd9") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        return not data.endswith(b"\xff\xd9") and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
     if data.startswith(_PNG):
-        return data.rfind(b"IEND") < data.rfind(b"IDAT")
+        return data.rfind(b"IEND") <= data.rfind(b"IDAT")
     return False
