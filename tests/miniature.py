@@ -134,3 +134,30 @@ def write_custom(root: Path, images: int = 2, yaml: str = CUSTOM_YAML) -> Path:
     path = root / "ducks.yaml"
     path.write_text(yaml)
     return path
+
+
+def write_camvid(root: Path) -> Path:
+    for split in ("train", "val", "test"):
+        write_image(root / f"images/{split}/a.png", image())
+        write_image(root / f"labels/{split}/a.png", np.full((HEIGHT, WIDTH), 3, np.uint8))
+    return root
+
+
+def write_coco(root: Path) -> Path:
+    """With the scenes of the ducks in classes of COCO: cars before trees on a road."""
+    parts = write_custom(root / "parts").parent
+    (root / "annotations").mkdir()
+    new_id = {7: 149, 3: 3, 9: 184}
+    table = [{"id": c.id, "name": c.name, "isthing": int(c.isthing)} for c in categories("coco")]
+    for split in ("train", "val"):
+        data = json.loads((parts / f"{split}.json").read_text()) | {"categories": table}
+        for annotation in data["annotations"]:
+            for segment in annotation["segments_info"]:
+                segment["category_id"] = new_id[segment["category_id"]]
+        (root / f"annotations/panoptic_{split}2017.json").write_text(json.dumps(data))
+        (parts / split).rename(root / f"annotations/panoptic_{split}2017")
+        (parts / f"images/{split}").rename(root / f"{split}2017")
+    (parts / "images/wild").rename(root / "test2017")
+    info = {"images": [{"id": 1, "file_name": "w.jpg"}]}
+    (root / "annotations/image_info_test-dev2017.json").write_text(json.dumps(info))
+    return root
