@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +22,9 @@ from .images import find_images, read_image
 from .outputs import OutputFolder
 from .pipeline import Engine, load
 from .sample import sample_photograph
+
+_FAILURES = (ValueError, OSError, RuntimeError, MemoryError, cv2.error)
+"""What may go wrong with one image while the next one still works."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +54,14 @@ def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Exits with 1 where anything could not be done, after doing the rest; 2 for a bad usage."""
     arguments = tyro.cli(Arguments, args=args)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    if not arguments.inputs and not arguments.sample:
+        _complain(errors, ValueError("inputs: expected images, folders, globs or --sample, got none"))
+        sys.exit(2)
+    # An image that cannot be read is one line of this command; OpenCV would add its own.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         failures = run(arguments, Console(), errors)
-    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+    except (*_FAILURES, ImportError) as error:
         _complain(errors, error)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -67,22 +76,26 @@ def run(arguments: Arguments, console: Console, errors: Console) -> int:
     with load(arguments.model, arguments.device) as engine:
         config = overridden(engine.recipe.postprocess, arguments.overrides)
         output = OutputFolder(arguments.output, engine.recipe.categories)
-        results: list[PanopticResult] = []
+        first: PanopticResult | None = None
+        timings: list[dict[str, float]] = []  # not the results: their maps are as large as the images
         try:
             with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
                 for path in progress.track(paths, description=engine.recipe.name):
                     try:
-                        results.append(_segment(engine, path, config, arguments.profile, output))
-                    except (ValueError, MemoryError) as error:
+                        result = _segment(engine, path, config, arguments.profile, output)
+                    except _FAILURES as error:
                         failures += 1
                         _complain(errors, error)
+                        continue
+                    first = first or result
+                    timings.append(result.timings)
         finally:
             output.write_json()
-    if len(results) == 1:
-        console.print(segment_table(results[0]))
-    if results:
-        console.print(timing_table(results))
-        console.print(f"{len(results)} of {len(results) + failures} images in [bold]{escape(str(output.path))}[/]")
+    if first is not None:
+        if len(timings) == 1:
+            console.print(segment_table(first))
+        console.print(timing_table(timings))
+        console.print(f"{len(timings)} of {len(timings) + failures} images in [bold]{escape(str(output.path))}[/]")
     return failures
 
 
@@ -97,8 +110,6 @@ def _inputs(arguments: Arguments, errors: Console) -> tuple[list[Path], int]:
         except ValueError as error:
             failures += 1
             _complain(errors, error)
-    if not found and not failures:
-        raise ValueError("inputs: expected images, folders, globs or --sample, got none")
     if not found:
         raise ValueError("inputs: nothing to segment")
     return list(found), failures
@@ -137,12 +148,12 @@ def segment_table(result: PanopticResult) -> Table:
     return table
 
 
-def timing_table(results: Sequence[PanopticResult]) -> Table:
+def timing_table(timings: Sequence[dict[str, float]]) -> Table:
     """Milliseconds per stage. The first image warms caches up, so the others have a column of their own."""
     table = Table(title="Milliseconds per stage")
     table.add_column("stage")
     table.add_column("first image", justify="right")
-    others = results[1:]
+    others = timings[1:]
     if others:
         table.add_column(f"mean of the other {len(others)}", justify="right")
 
@@ -150,9 +161,9 @@ def timing_table(results: Sequence[PanopticResult]) -> Table:
         mean = [f"{sum(values[1:]) / len(others):.2f}"] if others else []
         table.add_row(stage, f"{values[0]:.2f}", *mean, style=style)
 
-    for stage in results[0].timings:
-        add(stage, [r.timings[stage] for r in results])
-    add("end to end", [sum(r.timings.values()) for r in results], style="bold")
+    for stage in timings[0]:
+        add(stage, [t[stage] for t in timings])
+    add("end to end", [sum(t.values()) for t in timings], style="bold")
     return table
 
 

@@ -65,7 +65,8 @@ class Engine:
         Raises:
             ValueError: an image that cannot be read, or of another shape or dtype; a setting out of its range.
         """
-        if self._backend is None:
+        backend = self._backend  # read once: another thread may close the engine meanwhile
+        if backend is None:
             raise ValueError("engine: expected an open engine, got one that was closed")
         config = config or self.recipe.postprocess
         timer = StageTimer()
@@ -75,7 +76,7 @@ class Engine:
         with timer("preprocess"):
             prepared = prepare(image, self.recipe.input)
         with timer("network"):
-            dense = self._backend.run(prepared)
+            dense = backend.run(prepared)
         if profile:
             result = postprocess_by_stage(dense, prepared, self.recipe.categories, config, timer)
         else:

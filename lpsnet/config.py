@@ -137,11 +137,13 @@ class LossConfig:
         semantic: of the pixel-wise cross entropy.
         giou: of the GIoU loss of the boxes, itself weighted by the border-ness target.
         borderness: of the binary cross entropy of border-ness.
+        dice: of the soft Dice loss of the classes (not in the paper), for classes of few pixels.
     """
 
     semantic: float = 0.7
     giou: float = 1.0
     borderness: float = 1.0
+    dice: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def losses(outputs: DenseOutputs, targets: BatchTargets, config: LossConfig) -> 
         config: the weights.
 
     Returns:
-        ``semantic``, ``giou``, ``borderness``: float32 scalars, 0 where there is nothing to learn from.
+        ``semantic``, ``giou``, ``borderness`` and, where it has a weight, ``dice``: float32 scalars, 0 where there is
+        nothing to learn from.
     """
     positive = torch.cat([p.flatten() for p in targets.positive])
     predicted = torch.cat([t.permute(0, 2, 3, 1).reshape(-1, 4) for t in outputs.ltrb])[positive]
@@ -56,23 +57,57 @@ def losses(outputs: DenseOutputs, targets: BatchTargets, config: LossConfig) -> 
     borderness = torch.cat([b.flatten() for b in targets.borderness])[positive]
     giou = (giou_loss(predicted, true) * borderness).sum() / borderness.sum().clamp(min=1e-6)
     bce = F.binary_cross_entropy_with_logits(logits, borderness, reduction="sum") / max(1, len(borderness))
-    return {
-        "semantic": config.semantic * semantic_loss(outputs.logits, targets.labels),
+    log_probabilities = upsampled_log_softmax(outputs.logits, targets.labels)
+    parts = {
+        "semantic": config.semantic * semantic_loss(log_probabilities, targets.labels),
         "giou": config.giou * giou,
         "borderness": config.borderness * bce,
     }
+    if config.dice > 0:
+        parts["dice"] = config.dice * dice_loss(log_probabilities, targets.labels)
+    return parts
 
 
-def semantic_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Pixel-wise cross entropy at the size of the labels.
+def upsampled_log_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logarithms of the class probabilities at the size of the labels, float32[N, C, H, W].
 
     Args:
         logits: float32[N, C, h, w], read bilinearly.
+        labels: [N, H, W].
+    """
+    return F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False).log_softmax(1)
+
+
+def semantic_loss(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Pixel-wise cross entropy.
+
+    Args:
+        log_probabilities: float32[N, C, H, W].
         labels: uint8[N, H, W]; 255 is ignored.
     """
-    logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(logits, labels.long(), ignore_index=VOID, reduction="sum")
+    total = F.nll_loss(log_probabilities, labels.long(), ignore_index=VOID, reduction="sum")
     return total / (labels != VOID).sum().clamp(min=1)
+
+
+def dice_loss(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """1 - soft Dice coefficient (Milletari et al., V-Net, 3DV 2016), the mean over the classes that each image shows.
+
+    A class weighs the same however few pixels it has, unlike in the cross entropy.
+
+    Args:
+        log_probabilities: float32[N, C, H, W].
+        labels: uint8[N, H, W]; 255 is ignored.
+    """
+    valid = (labels != VOID).flatten(1)
+    classes = torch.where(labels != VOID, labels, 0).long().flatten(1)
+    probabilities = log_probabilities.exp().flatten(2)
+    of_truth = probabilities.gather(1, classes[:, None])[:, 0] * valid
+    predicted = (probabilities * valid[:, None]).sum(2)
+    overlap = torch.zeros_like(predicted).scatter_add(1, classes, of_truth)
+    true = torch.zeros_like(predicted).scatter_add(1, classes, valid.float())
+    dice = 2 * overlap / (predicted + true).clamp(min=1)
+    shown = true > 0
+    return ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
 
 
 def giou_loss(predicted: Tensor, true: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from lpsnet.config import LossConfig
-from lpsnet.losses import BatchTargets, giou_loss, losses, semantic_loss
+from lpsnet.losses import BatchTargets, dice_loss, giou_loss, losses, semantic_loss, upsampled_log_softmax
 from lpsnet.structures import DenseOutputs
 
 
@@ -77,4 +77,41 @@ def test_nothing_to_learn_gives_zero_and_finite_gradients():
     assert result["giou"].item() == result["borderness"].item() == 0.0
     torch.stack(list(result.values())).sum().backward()
     assert all(torch.isfinite(t.grad).all() for t in (outputs.logits, *outputs.ltrb, *outputs.borderness))
-    assert semantic_loss(outputs.logits, torch.full((2, 64, 96), 255, dtype=torch.uint8)).item() == 0.0
+    void = torch.full((2, 64, 96), 255, dtype=torch.uint8)
+    assert semantic_loss(upsampled_log_softmax(outputs.logits, void), void).item() == 0.0
+    assert dice_loss(upsampled_log_softmax(outputs.logits, void), void).item() == 0.0
+
+
+def test_dice_equals_plain_loops():
+    generator = torch.Generator().manual_seed(2)
+    logs = torch.randn(2, 4, 6, 5, generator=generator).log_softmax(1)
+    labels = torch.randint(0, 3, (2, 6, 5), generator=generator, dtype=torch.uint8)
+    labels[0, :3] = 255
+    labels[1][labels[1] == 2] = 0
+    terms = []
+    for n in range(2):
+        valid = [(i, j) for i in range(6) for j in range(5) if labels[n, i, j] != 255]
+        for c in range(4):
+            true = [labels[n, i, j] == c for i, j in valid]
+            p = [logs[n, c, i, j].exp().item() for i, j in valid]
+            if any(true):
+                terms.append(1 - 2 * sum(x for x, t in zip(p, true, strict=True) if t) / (sum(p) + sum(true)))
+    assert len(terms) == 5
+    assert dice_loss(logs, labels).item() == pytest.approx(float(sum(terms)) / 5, rel=1e-5)
+
+
+def test_dice_is_a_loss_only_where_it_has_a_weight():
+    outputs, targets = outputs_and_targets(positive=True)
+    assert "dice" not in losses(outputs, targets, LossConfig())
+    once, twice = (losses(outputs, targets, LossConfig(dice=w))["dice"].item() for w in (1.0, 2.0))
+    assert twice == pytest.approx(2 * once)
+    assert 0 < once < 1
+
+
+def test_dice_is_zero_for_the_truth_and_has_gradients():
+    labels = torch.randint(0, 3, (1, 8, 8), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    logits = (40 * F.one_hot(labels.long(), 3).permute(0, 3, 1, 2).float()).requires_grad_()
+    loss = dice_loss(logits.log_softmax(1), labels)
+    loss.backward()
+    assert loss.item() < 1e-6
+    assert torch.isfinite(logits.grad).all()

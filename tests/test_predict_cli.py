@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 
 import cv2
 import numpy as np
@@ -103,7 +104,6 @@ def test_every_kind_of_image(predict, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "expected images, folders, globs or --sample, got none"),
         (["missing.jpg"], "missing.jpg"),
         (["{empty}"], "expected a folder with images"),
         (["{photo}", "--device", "cuda:7"], "device: expected cpu or cuda"),
@@ -117,6 +117,67 @@ def test_mistakes_are_one_line(predict, photos, tmp_path, args, message):
     assert code == 1
     assert message in errors
     assert all(line.startswith("lpsnet-predict: ") for line in errors.strip().splitlines())
+
+
+def test_no_input_is_a_bad_usage(predict, tmp_path):
+    code, _, errors = predict("--output", tmp_path / "out")
+    assert (code, errors) == (2, "lpsnet-predict: inputs: expected images, folders, globs or --sample, got none\n")
+
+
+def test_a_result_that_cannot_be_written_does_not_stop_the_others(predict, photos, tmp_path):
+    (photos / "scene0.png").rename(photos / f"{'n' * 245}.png")  # too long with _overlay.png behind it
+    code, text, errors = predict(photos, "--output", tmp_path / "out")
+    assert code == 1
+    assert len(errors.strip().splitlines()) == 1
+    assert "1 of 2 images" in text
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "panoptic.json",
+        "scene1_overlay.png",
+        "scene1_panoptic.png",
+    }
+
+
+def test_opencv_adds_no_line_of_its_own(photos, tiny_checkpoint, tmp_path):
+    data = cv2.imencode(".tiff", np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))[1].tobytes()
+    (photos / "cut.tiff").write_bytes(data[:9000])
+    command = [sys.executable, "-m", "lpsnet.engine.cli", str(photos), "--output", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--model", str(tiny_checkpoint)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "cut.tiff" in done.stderr
+
+
+def test_maps_are_not_kept(predict, photos, tmp_path, monkeypatch):
+    predicted, alive = cli.Engine.predict, []
+
+    def watched(self, *args):
+        assert sum(reference() is not None for reference in alive) <= 2  # the first, for its table, and the last
+        result = predicted(self, *args)
+        alive.append(weakref.ref(result.ids))
+        return result
+
+    for i in range(2, 6):
+        (photos / f"scene{i}.png").write_bytes((photos / "scene0.png").read_bytes())
+    monkeypatch.setattr(cli.Engine, "predict", watched)
+    assert predict(photos, "--output", tmp_path / "out")[0] == 0
+    assert len(alive) == 6
+
+
+def test_what_was_finished_before_an_interruption_is_kept(predict, photos, tmp_path, monkeypatch):
+    predicted, calls = cli.Engine.predict, []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return predicted(self, *args)
+
+    monkeypatch.setattr(cli.Engine, "predict", interrupted)
+    code, _, errors = predict(photos, "--output", tmp_path / "out")
+    assert code == 130
+    assert errors == "lpsnet-predict: stopped; what was finished is written\n"
+    document = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [image["file_name"] for image in document["images"]] == ["scene0.png"]
 
 
 def test_bad_checkpoints_and_outputs(predict, photos, tiny_checkpoint, tmp_path):

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lpsnet.models.depthwise import mixed_depthwise_conv2d
 from lpsnet.models.norm import FrozenBatchNorm2d
 
 KERNELS = (3, 3, 5, 3, 5, 5, 3)
@@ -41,8 +43,9 @@ class SameConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         # With stride 1 and an odd kernel SAME is symmetric, and the convolution pads by itself.
-        padding = kernel // 2 if stride == 1 else 0
-        super().__init__(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
+        pads = kernel // 2 if stride == 1 else 0
+        super().__init__(in_channels, out_channels, kernel, stride, pads, groups=groups, bias=False)
+        self.pads = pads
 
     def forward(self, input: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -52,6 +55,11 @@ class SameConv2d(nn.Conv2d):
             )
             input = functional.pad(input, (width // 2, width - width // 2, height // 2, height - height // 2))
         return super().forward(input)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.groups > 1 and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            return mixed_depthwise_conv2d(input, weight, self.stride[0], self.pads)
+        return super()._conv_forward(input, weight, bias)
 
 
 class InvertedResidual(nn.Module):
