@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from miniature import CUSTOM_CATEGORIES, CUSTOM_YAML, custom_ids, write_custom
+from miniature import CUSTOM_CATEGORIES, CUSTOM_YAML, custom_ids, write_coco, write_custom
 
 from lpsnet.config import RECIPES, Recipe
 from lpsnet.data.build import build_dataset
@@ -129,6 +129,15 @@ def test_the_name_of_a_packaged_data_set_stands_for_its_classes(tmp_path):
     path = write_custom(tmp_path, yaml=CUSTOM_YAML.replace("ducks", "coco"))
     with pytest.raises(ValueError, match=r"ducks\.yaml: name: expected another than 'coco', whose classes are others"):
         recipe_for(RECIPE, path, build_dataset("coco", path, "train"))
+
+
+def test_coco_in_a_layout_of_ones_own_trains_a_model_of_coco(tmp_path):
+    write_coco(tmp_path)
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: coco\nsplits: {val: {images: val2017, annotations: annotations/panoptic_val2017.json}}\n")
+    recipe = recipe_for(RECIPE, path, build_dataset("coco", path, "val"))
+    assert (recipe.dataset, recipe.classes) == ("coco", ())
+    expect_classes(recipe, build_dataset("coco", tmp_path, "val"))
 
 
 def test_a_model_of_other_classes_is_not_scored(tmp_path):
