@@ -232,7 +232,13 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that makes one model: the network, its data, its training and its post-processing."""
+    """All that makes one model: the network, its data, its training and its post-processing.
+
+    Attributes:
+        name: of the recipe.
+        dataset: name of the data set.
+        classes: of a data set of the user's own, which a checkpoint thus brings with it; none for a packaged data set.
+    """
 
     name: str
     dataset: str
@@ -243,11 +249,12 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    classes: tuple[Category, ...] = ()
 
     @property
     def categories(self) -> tuple[Category, ...]:
         """The classes in the order of the semantic logits."""
-        return categories(self.dataset)
+        return self.classes or categories(self.dataset)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON."""

@@ -32,7 +32,7 @@ class Arguments:
     """Scores a checkpoint: PQ of its panoptic maps, AP of its boxes and instances, mIoU of its semantic head.
 
     Attributes:
-        data: folder of the data set; not needed for the synthetic one.
+        data: folder of the data set, or the YAML file of one of your own; not needed for the synthetic one.
         split: part of the data set.
         model: a packaged model or the path of a checkpoint.
         limit: score the first so many samples only.
@@ -81,6 +81,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def run(arguments: Arguments) -> None:
     """Scores as the arguments say and prints the tables."""
     from lpsnet.data.build import build_dataset
+    from lpsnet.data.classes import expect_classes
     from lpsnet.data.sample import Dataset, Subset
     from lpsnet.evaluation.confusion import Confusion
     from lpsnet.evaluation.evaluate import evaluate_samples, write_scores
@@ -97,7 +98,10 @@ def run(arguments: Arguments) -> None:
     recipe = model.recipe
     config = overridden(recipe.postprocess, arguments.overrides)
     predict = Predictor(model, arguments.device, config, arguments.scales, arguments.flip, arguments.oracle)
-    dataset: Dataset = build_dataset(recipe.dataset, arguments.data, arguments.split)
+    submits = arguments.coco_submission is not None or arguments.cityscapes_submission is not None
+    labelled = build_dataset(recipe.dataset, arguments.data, arguments.split, need_labels=not submits)
+    expect_classes(recipe, labelled)
+    dataset: Dataset = labelled
     if arguments.limit is not None:
         dataset = Subset(dataset, range(min(arguments.limit, len(dataset))))
 
