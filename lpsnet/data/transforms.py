@@ -63,9 +63,8 @@ def jitter_colors(image: np.ndarray, config: AugmentConfig, rng: np.random.Gener
 
 def augment(sample: Sample, size: InputConfig, config: AugmentConfig, rng: np.random.Generator) -> Sample:
     """A training sample: resized by a random factor, cropped, flipped and with other colours."""
-    height, width = size.resized(*sample.ids.shape)
-    factor = rng.uniform(*config.scale)
-    sample = resize(sample, max(1, round(height * factor)), max(1, round(width * factor)))
+    height, width = _training_size(sample.ids.shape, size, config, rng)
+    sample = resize(sample, height, width)
     if rng.uniform() < config.flip:
         sample = flip(sample)
     if config.crop is not None:
@@ -76,3 +75,15 @@ def augment(sample: Sample, size: InputConfig, config: AugmentConfig, rng: np.ra
         sample = crop(sample, top, left, crop_height, crop_width, (red, green, blue))
     image = jitter_colors(sample.image, config, rng)
     return Sample(sample.name, image, sample.ids, sample.segments)
+
+
+def _training_size(
+    shape: tuple[int, ...], size: InputConfig, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[int, int]:
+    if config.long_side is None:
+        height, width = size.resized(*shape)
+    else:
+        ratio = int(rng.integers(*config.long_side, endpoint=True)) / max(shape)
+        height, width = (max(1, round(side * ratio)) for side in shape)
+    factor = rng.uniform(*config.scale)
+    return max(1, round(height * factor)), max(1, round(width * factor))

@@ -30,7 +30,7 @@ class Arguments:
     Attributes:
         recipe: what to train; its fields follow its name, as in `--train.iterations 100`.
         output: folder for checkpoints and logs.
-        data: folder of the data set; not needed for the synthetic one.
+        data: folder of the data set, or the YAML file of one of your own; not needed for the synthetic one.
         split: part of the data set to train on.
         limit: train on the first so many samples only.
         device: cpu or cuda.
@@ -89,7 +89,8 @@ def run(arguments: Arguments, console: Console) -> None:
     import torch
 
     from lpsnet.data.build import build_dataset
-    from lpsnet.data.sample import Subset
+    from lpsnet.data.classes import recipe_for
+    from lpsnet.data.sample import Dataset, Subset
     from lpsnet.models.lpsnet import LPSNet
     from lpsnet.training import distributed
     from lpsnet.training.loop import train
@@ -99,7 +100,9 @@ def run(arguments: Arguments, console: Console) -> None:
     recipe: Recipe = arguments.recipe
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    dataset = build_dataset(recipe.dataset, arguments.data, arguments.split)
+    labelled = build_dataset(recipe.dataset, arguments.data, arguments.split)
+    recipe = recipe_for(recipe, arguments.data, labelled)
+    dataset: Dataset = labelled
     if arguments.limit is not None:
         dataset = Subset(dataset, range(min(arguments.limit, len(dataset))))
     with distributed.join(arguments.device) as ranks:
