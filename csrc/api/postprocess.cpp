@@ -4,31 +4,12 @@
 #include <limits>
 
 #include "api/status.h"
+#include "api/workspace.h"
 #include "cpu/gather_detections.h"
 
 namespace {
 
 constexpr const char* op = "postprocess";
-constexpr size_t kAlignment = 64;
-
-// Hands out pieces of the workspace; over a null pointer it only counts.
-class Carver {
- public:
-  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <typename T>
-  T* take(size_t count) {
-    T* piece = base_ ? reinterpret_cast<T*>(base_ + size_) : nullptr;
-    size_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    return piece;
-  }
-  size_t size() const { return size_; }
-
- private:
-  char* base_;
-  size_t size_ = 0;
-};
-
 struct Workspace {
   // From decode, num_levels * topk of each.
   float *candidate_boxes, *candidate_scores;
@@ -41,7 +22,7 @@ struct Workspace {
   size_t size;
 
   Workspace(const LpsPostprocessParams& p, void* base) {
-    Carver carver(base);
+    lps::Carver carver(base);
     const size_t candidates = static_cast<size_t>(p.levels.num_levels) * p.topk;
     const size_t pixels = static_cast<size_t>(p.out_height) * p.out_width;
     candidate_boxes = carver.take<float>(candidates * 4);
@@ -54,14 +35,9 @@ struct Workspace {
     labels = carver.take<uint8_t>(pixels);
     stuff_labels = carver.take<uint8_t>(p.fill_stuff ? pixels : 0);
     is_stuff = carver.take<uint8_t>(p.fill_stuff ? p.num_classes : 0);
-    size = carver.size() + kAlignment;  // the caller's pointer may stand anywhere
+    size = carver.size();
   }
 };
-
-void* aligned(void* pointer) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
-  return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
-}
 
 // What the sizes of the workspace are made of; the rest is for the operators to judge.
 LpsStatus check(const LpsPostprocessParams& p) {
@@ -98,7 +74,7 @@ LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* 
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "scores", scores, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "box_labels", box_labels, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "num_detections", num_detections));
-  const Workspace w(p, aligned(context->workspace));
+  const Workspace w(p, context->workspace);
   // The operators of the chain have no workspace on the CPU.
   const LpsContext inner{context->device, context->stream, nullptr, 0};
 
