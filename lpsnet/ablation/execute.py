@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lpsnet.ablation.plan import Run
@@ -14,11 +13,11 @@ from lpsnet.config import Recipe
 from lpsnet.data.build import build_dataset
 from lpsnet.data.classes import expect_classes
 from lpsnet.data.sample import Dataset, Subset
-from lpsnet.evaluation.evaluate import Scores, evaluate
-from lpsnet.inference import DenseArrays, postprocess, prepare, semantic_labels
+from lpsnet.evaluation.evaluate import Scores, evaluate_samples
+from lpsnet.evaluation.predictor import Predictor
 from lpsnet.models.lpsnet import LPSNet
-from lpsnet.structures import PanopticResult
-from lpsnet.training.loop import STATE_NAME, train
+from lpsnet.training.loop import train
+from lpsnet.training.state import has_state
 
 OnProgress = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and how much there is."""
@@ -79,7 +78,7 @@ class Runner:
 
     def _train(self, run: Run, on_progress: OnProgress) -> LPSNet:
         dataset = _samples(run.trained, self.data, "train", self.train_limit)
-        resume = (run.folder / STATE_NAME).is_file()
+        resume = has_state(run.folder)
         torch.manual_seed(run.seed)
         model = LPSNet(run.trained)
         if self.pretrained and not resume:
@@ -98,16 +97,10 @@ class Runner:
         recipe = run.recipe
         dataset = _samples(recipe, self.data, split, self.limit)
 
-        @torch.inference_mode()
-        def predict(image: np.ndarray) -> tuple[PanopticResult, np.ndarray]:
-            prepared = prepare(image, recipe.input)
-            images = torch.from_numpy(prepared.images).to(self.device, memory_format=torch.channels_last)
-            dense = DenseArrays.of(model(images, prepared.image_size))
-            return postprocess(dense, prepared, recipe.categories, recipe.postprocess), semantic_labels(dense, prepared)
-
+        predict = Predictor(model, self.device, recipe.postprocess)
         count = len(dataset)
-        return evaluate(
-            predict, dataset, recipe.categories, lambda done: on_progress(f"scoring on {split}", done, count)
+        return evaluate_samples(
+            predict, dataset, recipe.categories, on_image=lambda done: on_progress(f"scoring on {split}", done, count)
         )
 
 
