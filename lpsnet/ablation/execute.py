@@ -11,6 +11,7 @@ from lpsnet.ablation.plan import Run
 from lpsnet.ablation.results import Result, Setting, read_result, write_result
 from lpsnet.config import Recipe
 from lpsnet.data.build import build_dataset
+from lpsnet.data.classes import expect_classes
 from lpsnet.data.sample import Dataset, Subset
 from lpsnet.evaluation.evaluate import Scores, evaluate_samples
 from lpsnet.evaluation.predictor import Predictor
@@ -105,4 +106,5 @@ class Runner:
 
 def _samples(recipe: Recipe, data: Path | None, split: str, limit: int | None) -> Dataset:
     dataset = build_dataset(recipe.dataset, data, split)
+    expect_classes(recipe, dataset)
     return dataset if limit is None else Subset(dataset, range(min(limit, len(dataset))))
