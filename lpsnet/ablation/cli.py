@@ -183,7 +183,7 @@ def _report(
     for split, by_label in results.items():
         images = max((r.images for runs in by_label.values() for r in runs), default=0)
         title = f"{name}: {ablation.title}"
-        of = "; its numbers are of COCO val with ResNet-50" if any(row.paper for row in rows) else ""
+        of = f"; its numbers are of {ablation.paper_data}" if any(row.paper for row in rows) else ""
         caption = (
             f"paper: {ablation.source}{of}. ours: {base.name} on {images} images of "
             f"{base.dataset} {split}, {base.train.iterations} steps of {base.train.batch_size} images; "

@@ -66,7 +66,7 @@ class Runner:
 
     def _setting(self, run: Run, split: str) -> Setting:
         weights = self.backbone_weights.name if self.backbone_weights else None
-        return Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained, weights)
+        return Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained, weights, run.row.test)
 
     def _trained(self, run: Run, on_progress: OnProgress) -> LPSNet:
         # Rows that share a training follow one another.
@@ -93,13 +93,14 @@ class Runner:
         )
 
     def _score(self, model: LPSNet, run: Run, split: str, on_progress: OnProgress) -> Scores:
-        recipe = run.recipe
-        dataset = _samples(recipe, self.data, split, self.limit)
-
-        predict = Predictor(model, self.device, recipe.postprocess)
-        count = len(dataset)
+        dataset = _samples(run.recipe, self.data, split, self.limit)
+        count, test = len(dataset), run.row.test
+        predict = Predictor(model, self.device, run.recipe.postprocess, test.scales, test.flip, test.oracle)
         return evaluate_samples(
-            predict, dataset, recipe.categories, on_image=lambda done: on_progress(f"scoring on {split}", done, count)
+            predict,
+            dataset,
+            run.recipe.categories,
+            on_image=lambda done: on_progress(f"scoring on {split}", done, count),
         )
 
 
