@@ -27,7 +27,7 @@ class Runner:
     """Gives the results of runs: from their files where they are done, otherwise by training and scoring.
 
     Attributes:
-        data: folder of the data set; None for the synthetic one.
+        data: folder or YAML file of the data set; None for the synthetic one.
         train_limit, limit: train on, and score, the first so many samples only; None takes all.
         device: cpu or cuda.
         pretrained: start from the ImageNet weights of the backbone.
@@ -52,7 +52,7 @@ class Runner:
         A training that was stopped goes on from its last checkpoint; one that is finished is only loaded.
 
         Raises:
-            TrainingDiverged: a loss is not finite.
+            TrainingDiverged, DataError, TrainingInterrupted: see `train`.
             ValueError, OSError: data or files that do not fit, also those of another command in the run's folder.
         """
         result = self.done(run, split)
