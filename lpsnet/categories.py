@@ -7,6 +7,7 @@ from pathlib import Path
 
 VOID = 255
 """The label of pixels without a class, in label maps."""
+_TABLES = Path(__file__).with_name("category_tables")
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,19 @@ class Category:
     color: tuple[int, int, int]
 
 
+def packaged() -> list[str]:
+    """The names of the data sets whose classes come with the package."""
+    return sorted(path.stem for path in _TABLES.glob("*.json"))
+
+
 @cache
 def categories(dataset: str) -> tuple[Category, ...]:
-    """The classes of a data set: coco, cityscapes, camvid or synthetic.
+    """The classes of a data set: coco, cityscapes, mapillary, camvid or synthetic.
 
     Raises:
         ValueError: no such data set, with the names there are.
     """
-    folder = Path(__file__).with_name("category_tables")
-    path = folder / f"{dataset}.json"
-    names = sorted(p.stem for p in folder.glob("*.json"))
-    if dataset not in names:
-        raise ValueError(f"dataset: expected one of {names}, got {dataset!r}")
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    if dataset not in packaged():
+        raise ValueError(f"dataset: expected one of {packaged()}, got {dataset!r}")
+    rows = json.loads((_TABLES / f"{dataset}.json").read_text(encoding="utf-8"))
     return tuple(Category(r["id"], r["name"], bool(r["isthing"]), tuple(r["color"])) for r in rows)

@@ -32,12 +32,17 @@ def image(image_id: int, file_name: str, height: int, width: int) -> dict[str, A
     return {"id": image_id, "file_name": file_name, "height": height, "width": width}
 
 
-def annotation(result: PanopticResult, image_id: int, file_name: str) -> dict[str, Any]:
+def category_rows(categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """The JSON's ``categories``."""
+    return [{"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in categories]
+
+
+def annotation(result: PanopticResult, image_id: int | str, file_name: str) -> dict[str, Any]:
     """An entry of the JSON's ``annotations``.
 
     Args:
         result: the panoptic map.
-        image_id: the id of its image in ``images``.
+        image_id: the id of its image in ``images``; a name in data sets that have no numbers, such as Cityscapes.
         file_name: of the PNG that `write_png` makes of ``result.ids``.
 
     Returns:
@@ -138,8 +143,6 @@ def write_json(
     document = {
         "images": list(images),
         "annotations": list(annotations),
-        "categories": [
-            {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in categories
-        ],
+        "categories": category_rows(categories),
     }
     atomic.write_bytes(path, json.dumps(document, allow_nan=False).encode())

@@ -1,4 +1,5 @@
-"""Every default of the project and the named recipes. What the paper leaves open says here where its value is from.
+"""Every default of the project. What the paper leaves open says here where its value is from. The named recipes, which
+say what differs from the defaults, are made in `lpsnet.recipes` and can be had from here too.
 
 Nothing here imports torch. A recipe is made of frozen dataclasses, so the command lines are made from it and a
 checkpoint carries it as JSON.
@@ -6,9 +7,14 @@ checkpoint carries it as JSON.
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lpsnet.categories import Category, categories
+from lpsnet.fields import from_dict
+
+if TYPE_CHECKING:
+    from lpsnet.recipes import RECIPES as RECIPES
+    from lpsnet.recipes import get_recipe as get_recipe
 
 Backbone = Literal["resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite2"]
 Assignment = Literal["closest_borderness", "highest_confidence", "smallest_area"]
@@ -152,13 +158,16 @@ class AugmentConfig:
 
     Attributes:
         crop: (height, width) of the training crop in pixels; None trains on whole resized images.
-        scale: range of the random factor on the size that `InputConfig` asks for.
+        long_side: range of the random length of the longer side, in pixels; None takes the size that `InputConfig`
+            asks for (paper: 500 to 2200 on Mapillary Vistas, with crops of 400 x 800).
+        scale: range of the random factor on that size.
         flip: probability of a horizontal flip.
         brightness, contrast, saturation: greatest relative change. hue: greatest change in degrees.
         gamma: greatest change of log2 of the exponent, for scenes darker or lighter than those seen.
     """
 
     crop: tuple[int, int] | None = None
+    long_side: tuple[int, int] | None = None
     scale: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.5
     brightness: float = 0.0
@@ -174,7 +183,9 @@ class TrainConfig:
 
     Attributes:
         iterations: optimiser steps in all.
-        batch_size: images per step.
+        batch_size: images per step, over all processes.
+        accumulate: parts, one after the other, that a process learns its share of a batch in: less memory, the same
+            gradients, but for BatchNorm, whose statistics are over such a part.
         optimizer: sgd (paper: momentum 0.9) or adamw.
         learning_rate: its highest value.
         backbone_learning_rate: factor on it for the backbone.
@@ -184,7 +195,11 @@ class TrainConfig:
         weight_decay: not on biases and norms.
         momentum: of SGD.
         clip_norm: greatest norm of the gradient; 0 does not clip.
-        amp: autocast to bfloat16 or not.
+        amp: autocast to bfloat16, to float16 with loss scaling, or not.
+        compile: run the network through torch.compile.
+        sync_bn: BatchNorm's statistics are over all processes; else each has its own, and the first one's are kept.
+        explosion: training stops when the loss is so many times the median of the last 100 steps, or of 1 where that
+            is less; 0 does not stop it. Ours: sound losses stay below 10. A loss that is not finite always stops it.
         ema: decay of the moving average of the weights; 0 keeps none. Ramped up over the first steps.
         seed: of initialisation, order and augmentation.
         workers: processes that load data.
@@ -194,6 +209,7 @@ class TrainConfig:
 
     iterations: int = 90_000
     batch_size: int = 16
+    accumulate: int = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.01
     backbone_learning_rate: float = 1.0
@@ -203,7 +219,10 @@ class TrainConfig:
     weight_decay: float = 1e-4
     momentum: float = 0.9
     clip_norm: float = 0.0
-    amp: Literal["off", "bf16"] = "off"
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    compile: bool = False
+    sync_bn: bool = True
+    explosion: float = 20.0
     ema: float = 0.0
     seed: int = 0
     workers: int = 2
@@ -213,7 +232,13 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that makes one model: the network, its data, its training and its post-processing."""
+    """All that makes one model: the network, its data, its training and its post-processing.
+
+    Attributes:
+        name: of the recipe.
+        dataset: name of the data set.
+        classes: of a data set of the user's own, which a checkpoint thus brings with it; none for a packaged data set.
+    """
 
     name: str
     dataset: str
@@ -224,11 +249,12 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    classes: tuple[Category, ...] = ()
 
     @property
     def categories(self) -> tuple[Category, ...]:
         """The classes in the order of the semantic logits."""
-        return categories(self.dataset)
+        return self.classes or categories(self.dataset)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON."""
@@ -239,128 +265,15 @@ class Recipe:
         """The inverse of `to_dict`, also after a trip through JSON.
 
         Raises:
-            ValueError: a field that no recipe has.
+            ValueError: a field that no recipe has, or a value of another type, by its name.
         """
-        return _from_dict(cls, data)
+        return from_dict(cls, data)
 
 
-def _from_dict(cls: type, data: dict[str, Any]) -> Any:
-    if not isinstance(data, dict):
-        raise ValueError(f"{cls.__name__}: expected a mapping of its fields, got {type(data).__name__}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(data) - set(fields))
-    if unknown:
-        raise ValueError(f"{cls.__name__}: expected fields among {sorted(fields)}, got {unknown}")
-    values = {}
-    for name, value in data.items():
-        kind = fields[name].type
-        if dataclasses.is_dataclass(kind):
-            values[name] = _from_dict(kind, value)  # type: ignore[arg-type]
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**values)
+def __getattr__(name: str) -> Any:
+    # The recipes are made of the classes above, so their module can be imported only once this one is.
+    if name in ("RECIPES", "get_recipe"):
+        from lpsnet import recipes
 
-
-_EFFICIENTNET_INPUT = InputConfig(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
-
-_LITE = ModelConfig(
-    backbone="efficientnet_lite0",
-    fpn_channels=96,
-    ppm_channels=96,
-    norm="bn",
-    freeze_backbone_norm=False,
-    box_channels=96,
-    box_layers=3,
-    semantic_channels=(96, 96),
-    deform="off",
-)
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("lpsnet_r50_coco_800", "coco"),
-        Recipe(
-            "lpsnet_r101_coco_800",
-            "coco",
-            model=ModelConfig(backbone="resnet101"),
-        ),
-        Recipe(
-            "lpsnet_r50_cityscapes_1024",
-            "cityscapes",
-            model=ModelConfig(semantic_channels=(128, 128)),
-            input=InputConfig(short_side=1024, max_side=2048),
-            postprocess=PostprocessConfig(stuff_area_limit=2048),
-            loss=LossConfig(semantic=1.0),
-            train=TrainConfig(iterations=12_000, steps=(9_000,)),
-        ),
-        Recipe(
-            "lpsnet_lite0_camvid",
-            "camvid",
-            model=_LITE,
-            input=dataclasses.replace(_EFFICIENTNET_INPUT, short_side=360, max_side=480),
-            postprocess=PostprocessConfig(stuff_area_limit=256, paste_score=0.4),
-            targets=TargetConfig(level_bounds=(0, 32, 64, 128, 256, float("inf"))),
-            loss=LossConfig(semantic=1.0),
-            augment=AugmentConfig(
-                crop=(320, 448),
-                scale=(0.75, 1.75),
-                brightness=0.3,
-                contrast=0.3,
-                saturation=0.3,
-                hue=10.0,
-                gamma=0.7,
-            ),
-            train=TrainConfig(
-                iterations=1150,
-                batch_size=8,
-                optimizer="adamw",
-                learning_rate=1.5e-3,
-                backbone_learning_rate=0.5,
-                schedule="cosine",
-                warmup=100,
-                weight_decay=0.02,
-                clip_norm=10.0,
-                amp="bf16",
-                ema=0.995,
-                checkpoint_every=100,
-            ),
-        ),
-        Recipe(
-            "lpsnet_tiny_synthetic",
-            "synthetic",
-            model=dataclasses.replace(
-                _LITE, fpn_channels=48, ppm_channels=32, box_channels=48, box_layers=2, semantic_channels=(48, 48)
-            ),
-            input=dataclasses.replace(_EFFICIENTNET_INPUT, short_side=128, max_side=192),
-            postprocess=PostprocessConfig(stuff_area_limit=64),
-            targets=TargetConfig(level_bounds=(0, 32, 64, 128, 256, float("inf"))),
-            loss=LossConfig(semantic=1.0),
-            train=TrainConfig(
-                iterations=600,
-                batch_size=8,
-                optimizer="adamw",
-                learning_rate=3e-3,
-                schedule="cosine",
-                warmup=50,
-                weight_decay=0.02,
-                clip_norm=10.0,
-                ema=0.99,
-                checkpoint_every=200,
-            ),
-        ),
-    )
-}
-
-RECIPES["lpsnet_lite2_camvid"] = dataclasses.replace(
-    RECIPES["lpsnet_lite0_camvid"],
-    name="lpsnet_lite2_camvid",
-    model=dataclasses.replace(_LITE, backbone="efficientnet_lite2"),
-)
-
-
-def get_recipe(name: str) -> Recipe:
-    """The recipe of this name. Raises ValueError, which lists the names, where there is none."""
-    try:
-        return RECIPES[name]
-    except KeyError:
-        raise ValueError(f"recipe: expected one of {sorted(RECIPES)}, got {name!r}") from None
+        return getattr(recipes, name)
+    raise AttributeError(f"module 'lpsnet.config' has no attribute {name!r}")

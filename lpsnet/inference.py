@@ -11,7 +11,6 @@ import numpy as np
 from lpsnet import native
 from lpsnet.categories import Category
 from lpsnet.config import BOX_STRIDES, SEMANTIC_STRIDE, InputConfig, PostprocessConfig
-from lpsnet.native.paste_boxes import SegmentTable
 from lpsnet.structures import Detections, PanopticResult
 
 if TYPE_CHECKING:
@@ -98,19 +97,54 @@ def semantic_labels(dense: DenseArrays, prepared: NetworkInput, allowed: np.ndar
     return native.upsample_argmax(dense.logits, prepared.output_size, scale, allowed)
 
 
-def postprocess_by_stage(
-    dense: DenseArrays,
-    prepared: NetworkInput,
-    categories: Sequence[Category],
-    config: PostprocessConfig,
-    timer: StageTimer,
-) -> PanopticResult:
-    """Like `postprocess`, one operator at a time, each timed."""
-    is_thing = np.array([c.isthing for c in categories], np.uint8)
-    with timer("decode"):
-        boxes, scores, labels, levels = native.decode(
+@dataclass(frozen=True)
+class BoxCandidates:
+    """Boxes in pixels of a network's input.
+
+    Attributes:
+        boxes: float32[N, 4], xyxy.
+        scores: float32[N].
+        labels: int32[N], index of the class.
+        levels: int32[N], index into `BOX_STRIDES`: the level whose border-ness a box is compared with.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    levels: np.ndarray
+
+    def take(self, indices: np.ndarray) -> "BoxCandidates":
+        """Those at these indices, in their order."""
+        return BoxCandidates(self.boxes[indices], self.scores[indices], self.labels[indices], self.levels[indices])
+
+
+@dataclass(frozen=True)
+class HeadInputs:
+    """What the panoptic head makes a panoptic map of.
+
+    Attributes:
+        labels: uint8[H, W], the class of each pixel of the image.
+        stuff_labels: uint8[H, W], the best stuff class of each pixel; None unless `fill_stuff` is set.
+        boxes: after the suppression, best first.
+        borderness: per level float32[h, w], probabilities.
+        prepared: the input of the network that boxes and border-ness refer to.
+    """
+
+    labels: np.ndarray
+    stuff_labels: np.ndarray | None
+    boxes: BoxCandidates
+    borderness: Sequence[np.ndarray]
+    prepared: NetworkInput
+
+
+def decode(
+    dense: DenseArrays, prepared: NetworkInput, categories: Sequence[Category], config: PostprocessConfig
+) -> BoxCandidates:
+    """The boxes that the network sees, level after level, before any suppression."""
+    return BoxCandidates(
+        *native.decode(
             dense.logits,
-            is_thing,
+            _is_thing(categories),
             dense.ltrb,
             dense.borderness,
             BOX_STRIDES,
@@ -119,51 +153,89 @@ def postprocess_by_stage(
             config.topk,
             config.score_fusion,
         )
+    )
+
+
+def suppress(candidates: BoxCandidates, config: PostprocessConfig) -> BoxCandidates:
+    """The boxes that are left of the candidates, best first, `config.max_detections` at most."""
+    kept = native.nms(
+        candidates.boxes, candidates.scores, candidates.labels, config.iou_threshold, config.max_detections
+    )
+    return candidates.take(kept)
+
+
+def stuff_labels(
+    dense: DenseArrays, prepared: NetworkInput, categories: Sequence[Category], config: PostprocessConfig
+) -> np.ndarray | None:
+    """`HeadInputs.stuff_labels`."""
+    return semantic_labels(dense, prepared, 1 - _is_thing(categories)) if config.fill_stuff else None
+
+
+def paste(inputs: HeadInputs, categories: Sequence[Category], config: PostprocessConfig) -> PanopticResult:
+    """The panoptic head: boxes pasted onto the label map."""
+    boxes, prepared = inputs.boxes, inputs.prepared
+    ids, table = native.paste_boxes(
+        inputs.labels,
+        _is_thing(categories),
+        boxes.boxes,
+        boxes.scores,
+        boxes.labels,
+        boxes.levels,
+        inputs.borderness,
+        BOX_STRIDES,
+        prepared.scale,
+        config.paste_score,
+        config.overlap_threshold,
+        config.assignment,
+        native.output_area_limit(config.stuff_area_limit, prepared.image_size, prepared.output_size),
+        inputs.stuff_labels,
+    )
+    return PanopticResult(ids, table.segments(), tuple(categories), detections(boxes, prepared))
+
+
+def detections(boxes: BoxCandidates, prepared: NetworkInput) -> Detections:
+    """The boxes in pixels of the image."""
+    return _detections(boxes.boxes, boxes.scores, boxes.labels, prepared)
+
+
+def postprocess_by_stage(
+    dense: DenseArrays,
+    prepared: NetworkInput,
+    categories: Sequence[Category],
+    config: PostprocessConfig,
+    timer: StageTimer,
+) -> PanopticResult:
+    """Like `postprocess`, one operator at a time, each timed."""
+    with timer("decode"):
+        candidates = decode(dense, prepared, categories, config)
     with timer("nms"):
-        kept = native.nms(boxes, scores, labels, config.iou_threshold, config.max_detections)
-        boxes, scores, labels, levels = (a[kept] for a in (boxes, scores, labels, levels))
+        boxes = suppress(candidates, config)
     with timer("upsample_argmax"):
-        label_map = semantic_labels(dense, prepared)
-        stuff_map = semantic_labels(dense, prepared, 1 - is_thing) if config.fill_stuff else None
+        labels = semantic_labels(dense, prepared)
+        stuff = stuff_labels(dense, prepared, categories, config)
     with timer("paste_boxes"):
-        ids, table = native.paste_boxes(
-            label_map,
-            is_thing,
-            boxes,
-            scores,
-            labels,
-            levels,
-            dense.borderness,
-            BOX_STRIDES,
-            prepared.scale,
-            config.paste_score,
-            config.overlap_threshold,
-            config.assignment,
-            native.output_area_limit(config.stuff_area_limit, prepared.image_size, prepared.output_size),
-            stuff_map,
-        )
-    return _result(boxes, scores, labels, ids, table, prepared, categories)
+        return paste(HeadInputs(labels, stuff, boxes, dense.borderness, prepared), categories, config)
 
 
 def postprocess(
     dense: DenseArrays, prepared: NetworkInput, categories: Sequence[Category], config: PostprocessConfig
 ) -> PanopticResult:
     """The panoptic map from the dense outputs, in one call of liblpsnet."""
-    is_thing = np.array([c.isthing for c in categories], np.uint8)
     (boxes, scores, labels), ids, table = native.postprocess(
-        dense.logits, is_thing, dense.ltrb, dense.borderness, prepared.image_size, prepared.output_size, config
+        dense.logits,
+        _is_thing(categories),
+        dense.ltrb,
+        dense.borderness,
+        prepared.image_size,
+        prepared.output_size,
+        config,
     )
-    return _result(boxes, scores, labels, ids, table, prepared, categories)
+    return PanopticResult(ids, table.segments(), tuple(categories), _detections(boxes, scores, labels, prepared))
 
 
-def _result(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    ids: np.ndarray,
-    table: SegmentTable,
-    prepared: NetworkInput,
-    categories: Sequence[Category],
-) -> PanopticResult:
-    boxes = boxes / np.tile(prepared.scale[::-1], 2).astype(np.float32)
-    return PanopticResult(ids, table.segments(), tuple(categories), Detections(boxes, scores, labels))
+def _is_thing(categories: Sequence[Category]) -> np.ndarray:
+    return np.array([c.isthing for c in categories], np.uint8)
+
+
+def _detections(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, prepared: NetworkInput) -> Detections:
+    return Detections(boxes / np.tile(prepared.scale[::-1], 2).astype(np.float32), scores, labels)

@@ -149,17 +149,20 @@ def borderness_map(ids: np.ndarray, objects: Sequence[int]) -> np.ndarray:
 
 
 def _tight_boxes(ids: np.ndarray, objects: Sequence[int]) -> dict[int, tuple[int, int, int, int]]:
-    """x1, y1, x2, y2 of each id that occurs, from one pass over the pixels of all objects."""
-    count = int(max([*objects, 0])) + 1
-    wanted = np.zeros(max(count, int(ids.max(initial=0)) + 1), bool)
-    wanted[list(objects)] = True
-    rows, columns = np.nonzero(wanted[ids])
-    values = ids[rows, columns]
-    first = np.full((2, len(wanted)), np.iinfo(np.int32).max)
-    last = np.full((2, len(wanted)), -1)
-    for axis, index in enumerate((columns, rows)):
-        np.minimum.at(first[axis], values, index)
-        np.maximum.at(last[axis], values, index)
+    """x1, y1, x2, y2 of each id that occurs, from the runs of equal ids in the rows: far fewer than pixels."""
+    begins = np.ones(ids.shape, bool)
+    np.not_equal(ids[:, 1:], ids[:, :-1], out=begins[:, 1:])
+    starts = np.flatnonzero(begins)
+    ends = np.append(starts[1:], ids.size) - 1
+    values = ids.ravel()[starts]
+    rows, columns = np.divmod(starts, ids.shape[1])
+    size = max([0, *objects, int(values.max(initial=0))]) + 1
+    first = np.full((2, size), np.iinfo(np.int64).max)
+    last = np.full((2, size), -1)
+    np.minimum.at(first[0], values, columns)
+    np.minimum.at(first[1], values, rows)
+    np.maximum.at(last[0], values, ends % ids.shape[1])
+    np.maximum.at(last[1], values, rows)
     return {
         i: (int(first[0, i]), int(first[1, i]), int(last[0, i]) + 1, int(last[1, i]) + 1)
         for i in objects

@@ -32,8 +32,12 @@ def test_coco_must_have_the_classes_of_coco(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cats", None, "val"), r"name: expected one of \['camvid', 'coco', 'synthetic'\], got 'cats'"),
-        (("coco", None, "test"), r"split: expected one of \['train', 'val'\] of coco, got 'test'"),
+        (
+            ("cats", None, "val"),
+            r"name: expected one of \['camvid', 'cityscapes', 'coco', 'mapillary', 'synthetic'\], or a YAML .* 'cats'",
+        ),
+        (("coco", None, "dev"), r"split: expected one of \['train', 'val', 'test', 'test-dev'\] of coco, got 'dev'"),
+        (("synthetic", None, "dev"), r"split: expected one of \['train', 'val', 'test'\] of synthetic, got 'dev'"),
         (("camvid", None, "val"), "root: expected the folder of camvid, got None"),
         (("synthetic", "somewhere", "val"), "root: expected None for synthetic"),
     ],

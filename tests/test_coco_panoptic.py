@@ -152,7 +152,7 @@ def same_category(data: dict) -> None:
         (void_id, r"a\.png: expected distinct segment ids in 1\.\.16777215, got 0"),
         (second_annotation, "annotations: expected one per image, got two of image 1"),
         (stray_annotation, "annotations: expected ids of images, got 2"),
-        (no_categories, "expected images, annotations and categories, got no field 'categories'"),
+        (no_categories, "expected the lists images, annotations and categories, got no list 'categories'"),
         (no_segments, "expected the COCO panoptic format, got no field 'segments_info'"),
         (same_category, r"categories: expected at most 255 distinct ids, got \[7, 7\]"),
     ],

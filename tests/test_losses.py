@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from lpsnet.config import LossConfig
-from lpsnet.losses import BatchTargets, dice_loss, giou_loss, losses, semantic_loss, upsampled_log_softmax
+from lpsnet.losses import BatchTargets, Normalizers, dice_loss, giou_loss, losses, semantic_loss, upsampled_log_softmax
 from lpsnet.structures import DenseOutputs
 
 
@@ -115,3 +115,21 @@ def test_dice_is_zero_for_the_truth_and_has_gradients():
     loss.backward()
     assert loss.item() < 1e-6
     assert torch.isfinite(logits.grad).all()
+
+
+def test_the_losses_of_parts_add_up_to_those_of_the_whole():
+    outputs, targets = outputs_and_targets(positive=True)
+    config = LossConfig(dice=1.0)
+    whole = losses(outputs, targets, config)
+    added: dict[str, float] = dict.fromkeys(whole, 0.0)
+    for part in (slice(0, 1), slice(1, 2)):
+        part_outputs = DenseOutputs(
+            outputs.logits[part], tuple(t[part] for t in outputs.ltrb), tuple(t[part] for t in outputs.borderness)
+        )
+        part_targets = BatchTargets(
+            targets.labels[part],
+            *(tuple(t[part] for t in levels) for levels in (targets.positive, targets.ltrb, targets.borderness)),
+        )
+        for name, value in losses(part_outputs, part_targets, config, Normalizers.of(targets)).items():
+            added[name] += value.item()
+    assert added == {name: pytest.approx(value.item(), rel=1e-5) for name, value in whole.items()}

@@ -98,9 +98,26 @@ def test_command_takes_the_largest_input_of_the_recipe(monkeypatch, capsys):
     assert "at 384 x 480" in capsys.readouterr().out
 
 
+def test_command_prints_all_recipes(monkeypatch, capsys):
+    few = {name: RECIPES[name] for name in ("lpsnet_tiny_synthetic", "lpsnet_lite0_camvid")}
+    monkeypatch.setattr(summary, "RECIPES", few)
+    run(monkeypatch, "--all", "--markdown")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == summary.markdown([summary.overview_row(r) for r in few.values()]).splitlines()
+    assert len(lines) == 4
+    assert lines[3] == "| `lpsnet_lite0_camvid` | 384 x 480 | 4.66 M | 6.3 | - | 6.3 | packaged |"
+    run(monkeypatch, "--all")
+    out = capsys.readouterr().out
+    assert all(value in out for value in ("lpsnet_tiny_synthetic", "384 x 480", "4.66 M", "packaged"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "expected the name of a recipe, or --all"),
+        (["lpsnet_tiny_synthetic", "--markdown"], "expected the name of a recipe, or --all"),
+        (["lpsnet_tiny_synthetic", "--all"], "--all: expected neither a recipe nor --size beside it"),
+        (["--all", "--size", "64", "64"], "--all: expected neither a recipe nor --size beside it"),
         (["nope"], "lpsnet-summary: recipe: expected one of"),
         (["lpsnet_tiny_synthetic", "--size", "100", "100"], "multiples of 32"),
     ],

@@ -68,3 +68,24 @@ def test_subset_and_bad_sample():
     assert len(Subset([sample(seed=i) for i in range(5)], [1, 3])) == 2
     with pytest.raises(ValueError, match=r"image: expected uint8 \[60, 80, 3\], got uint8 \[60, 79, 3\]"):
         Sample("bad", sample().image[:, :79], sample().ids, sample().segments)
+
+
+def test_the_longer_side_is_drawn_from_its_range():
+    # Of either orientation, in the image's own proportions, whatever the size in test is.
+    config = AugmentConfig(long_side=(40, 160))
+    lengths = set()
+    for seed in range(60):
+        for made in (sample(60, 80), sample(80, 60)):
+            scaled = augment(made, InputConfig(short_side=600, max_side=800), config, np.random.default_rng(seed))
+            longer, shorter = max(scaled.ids.shape), min(scaled.ids.shape)
+            assert (scaled.ids.shape[0] > scaled.ids.shape[1]) == (made.ids.shape[0] > made.ids.shape[1])
+            assert abs(shorter - 0.75 * longer) <= 0.5
+            lengths.add(longer)
+    assert min(lengths) in range(40, 50)
+    assert max(lengths) in range(150, 161)
+    cropped = augment(
+        sample(), InputConfig(), AugmentConfig(long_side=(50, 50), crop=(40, 80)), np.random.default_rng(0)
+    )
+    assert cropped.ids.shape == (40, 80)
+    assert (cropped.ids[38:] == 0).all()
+    assert (cropped.ids[:, 50:] == 0).all()

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from lpsnet.categories import Category, categories
-from lpsnet.data.files import read_labels, read_rgb
+from lpsnet.data.faults import OnFault, stop
+from lpsnet.data.files import expect_folder, expect_same_size, list_images, pair, read_labels, read_rgb, visible
 from lpsnet.data.sample import Sample, TrueSegment
 
 MIN_OBJECT_AREA = 100
@@ -33,26 +34,22 @@ class CamVid:
     Args:
         root: the folder of ``images`` and ``labels``.
         split: train, val or test.
+        on_fault: gets each image without a label map and the reverse.
 
     Raises:
-        FileNotFoundError: a missing folder, a folder without images, or an image without a label map.
+        FileNotFoundError: a missing folder, a folder without images, or an image without a label map or the reverse.
     """
 
     categories: tuple[Category, ...]
 
-    def __init__(self, root: Path | str, split: str) -> None:
+    def __init__(self, root: Path | str, split: str, on_fault: OnFault = stop) -> None:
         images, labels = Path(root, "images", split), Path(root, "labels", split)
         for folder in (images, labels):
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{folder}: expected a folder of CamVid, got no such folder")
+            expect_folder(folder, f"CamVid's {folder.parent.name}")
         self.categories = categories("camvid")
-        paths = sorted(p for p in images.iterdir() if p.suffix.lower() in (".jpg", ".png"))
-        if not paths:
-            raise FileNotFoundError(f"{images}: expected .jpg or .png images, got none")
-        self._files = [(path, labels / f"{path.stem}.png") for path in paths]
-        for path, label_path in self._files:
-            if not label_path.is_file():
-                raise FileNotFoundError(f"{label_path}: expected the label map of {path.name}, got no such file")
+        self._files = pair(
+            list_images(images), visible(labels.glob("*.png")), lambda path: labels / f"{path.stem}.png", on_fault
+        )
 
     def __len__(self) -> int:
         return len(self._files)
@@ -65,10 +62,7 @@ class CamVid:
         """
         image_path, label_path = self._files[index]
         image, labels = read_rgb(image_path), read_labels(label_path)
-        if labels.shape != image.shape[:2]:
-            raise ValueError(
-                f"{label_path}: expected the size of its image, {list(image.shape[:2])}, got {list(labels.shape)}"
-            )
+        expect_same_size(label_path, labels, image)
         unknown = sorted({int(v) for v in np.unique(labels)} - {c.id for c in self.categories} - {UNLABELLED})
         if unknown:
             raise ValueError(f"{label_path}: expected labels in 0..{UNLABELLED}, got {unknown}")

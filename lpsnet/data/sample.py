@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lpsnet.categories import VOID
+from lpsnet.categories import VOID, Category
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Sample:
     """An image and its panoptic ground truth.
 
     Attributes:
-        name: of the image, unique in its data set; the stem of its file.
+        name: of the image, unique in its data set; the stem of its file, or what the data set itself calls it.
         image: uint8[H, W, 3], RGB.
         ids: int32[H, W]; 0 is void, k is the segment ``segments[k - 1]``.
         segments: the regions. After a crop some may have no pixel left.
@@ -60,6 +60,16 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+class LabelledDataset(Dataset, Protocol):
+    """A data set that knows its classes.
+
+    Attributes:
+        categories: the classes that `TrueSegment.label` counts.
+    """
+
+    categories: tuple[Category, ...]
 
 
 class Subset:

@@ -21,8 +21,8 @@ def flip(sample: Sample) -> Sample:
     """The sample mirrored left to right."""
     return Sample(
         sample.name,
-        np.ascontiguousarray(sample.image[:, ::-1]),
-        np.ascontiguousarray(sample.ids[:, ::-1]),
+        cv2.flip(sample.image, 1),
+        cv2.flip(sample.ids, 1),
         sample.segments,
     )
 
@@ -40,6 +40,8 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int, fill: tup
 
 def jitter_colors(image: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """uint8[H, W, 3] with another exposure, contrast, gamma, saturation and hue."""
+    if not any((config.brightness, config.contrast, config.saturation, config.hue, config.gamma)):
+        return image
     brightness, contrast, saturation = (
         1 + rng.uniform(-1, 1) * most for most in (config.brightness, config.contrast, config.saturation)
     )
@@ -61,9 +63,8 @@ def jitter_colors(image: np.ndarray, config: AugmentConfig, rng: np.random.Gener
 
 def augment(sample: Sample, size: InputConfig, config: AugmentConfig, rng: np.random.Generator) -> Sample:
     """A training sample: resized by a random factor, cropped, flipped and with other colours."""
-    height, width = size.resized(*sample.ids.shape)
-    factor = rng.uniform(*config.scale)
-    sample = resize(sample, max(1, round(height * factor)), max(1, round(width * factor)))
+    height, width = _training_size(sample.ids.shape, size, config, rng)
+    sample = resize(sample, height, width)
     if rng.uniform() < config.flip:
         sample = flip(sample)
     if config.crop is not None:
@@ -74,3 +75,15 @@ def augment(sample: Sample, size: InputConfig, config: AugmentConfig, rng: np.ra
         sample = crop(sample, top, left, crop_height, crop_width, (red, green, blue))
     image = jitter_colors(sample.image, config, rng)
     return Sample(sample.name, image, sample.ids, sample.segments)
+
+
+def _training_size(
+    shape: tuple[int, ...], size: InputConfig, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[int, int]:
+    if config.long_side is None:
+        height, width = size.resized(*shape)
+    else:
+        ratio = int(rng.integers(*config.long_side, endpoint=True)) / max(shape)
+        height, width = (max(1, round(side * ratio)) for side in shape)
+    factor = rng.uniform(*config.scale)
+    return max(1, round(height * factor)), max(1, round(width * factor))

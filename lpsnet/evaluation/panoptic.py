@@ -10,6 +10,7 @@ from hotcoco.panoptic import PanopticEval
 
 from lpsnet.categories import Category
 from lpsnet.data.sample import Sample
+from lpsnet.evaluation.run_lengths import run_lengths
 from lpsnet.structures import PanopticResult
 
 
@@ -76,8 +77,8 @@ class PanopticEvaluator:
         self._iou = np.zeros(len(self._categories))
         self._images = 0
 
-    def update(self, sample: Sample, result: PanopticResult) -> None:
-        """Adds one image.
+    def update(self, sample: Sample, result: PanopticResult) -> PanopticScores:
+        """Adds one image, and returns the scores of it alone.
 
         Void pixels of the truth count for no segment. Crowds of one class count as one region, where the
         reference implementation reads the last of them only; COCO has at most one in an image.
@@ -95,28 +96,33 @@ class PanopticEvaluator:
         predicted = {segment.id: (segment.label, False) for segment in result.segments}
         evaluation = PanopticEval(self._coco(true_ids, true_segments), self._coco(result.ids, predicted))
         evaluation.evaluate()
-        rows = evaluation.results()["per_class"]
-        for index in range(len(self._categories)):
-            row = rows[index]
-            self._counts[index] += (row["tp"], row["fp"], row["fn"])
-            self._iou[index] += row["iou"]
+        per_class = evaluation.results()["per_class"]
+        rows = [per_class[index] for index in range(len(self._categories))]
+        counts = np.array([(row["tp"], row["fp"], row["fn"]) for row in rows], np.int64)
+        iou = np.array([row["iou"] for row in rows])
+        self._counts += counts
+        self._iou += iou
         self._images += 1
+        return self._scores(counts, iou, 1)
 
     def summary(self) -> PanopticScores:
         """The scores of all images so far."""
-        per_class = [_quality(iou, *counts) for iou, counts in zip(self._iou, self._counts.tolist(), strict=True)]
+        return self._scores(self._counts, self._iou, self._images)
+
+    def _scores(self, counts: np.ndarray, iou: np.ndarray, images: int) -> PanopticScores:
+        per_class = [_quality(*row) for row in zip(iou.tolist(), *counts.T.tolist(), strict=True)]
         isthing = np.array([c.isthing for c in self._categories], bool)
         table = np.array([(q.pq, q.sq, q.rq) for q in per_class]).reshape(-1, 3)
         return PanopticScores(
             *_mean(table),
             *_mean(table[isthing]),
             *_mean(table[~isthing]),
-            images=self._images,
+            images=images,
             per_class={c.name: quality for c, quality in zip(self._categories, per_class, strict=True)},
         )
 
     def _coco(self, ids: np.ndarray, segments: dict[int, tuple[int, bool]]) -> COCO:
-        runs = _run_lengths(ids)
+        runs = run_lengths(ids)
         stray = set(runs) - set(segments)
         if stray:
             raise ValueError(f"ids: expected ids of segments, got {min(stray)}")
@@ -143,25 +149,6 @@ def _merge_crowds(sample: Sample) -> tuple[np.ndarray, dict[int, tuple[int, bool
             table[key] = crowd_of.setdefault(segment.label, key)
     segments = {key: (segment.label, segment.iscrowd) for key, segment in enumerate(sample.segments, 1)}
     return table[sample.ids], segments
-
-
-def _run_lengths(ids: np.ndarray) -> dict[int, list[int]]:
-    """COCO's uncompressed run lengths of each id but 0: runs of absence and presence in turn, down the columns."""
-    flat = ids.T.ravel()
-    if flat.size == 0:
-        return {}
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    ends = np.append(starts[1:], flat.size)
-    values = flat[starts]
-    order = np.argsort(values, kind="stable")
-    values, starts, ends = values[order], starts[order], ends[order]
-    runs: dict[int, list[int]] = {}
-    keys, firsts = np.unique(values, return_index=True)
-    for key, first, last in zip(keys.tolist(), firsts, [*firsts[1:], len(values)], strict=True):
-        if key != 0:
-            edges = np.stack([starts[first:last], ends[first:last]], 1).ravel()
-            runs[key] = np.diff(edges, prepend=0, append=flat.size).tolist()
-    return runs
 
 
 def _quality(iou: float, tp: int, fp: int, fn: int) -> ClassQuality:

@@ -1,18 +1,21 @@
 """``lpsnet-train``: trains a recipe; every field of it can be given on the command line."""
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lpsnet.config import RECIPES, Recipe
 
 if TYPE_CHECKING:
+    from lpsnet.models.lpsnet import LPSNet
+
     RecipeChoice = Recipe
 else:
     RecipeChoice = Annotated[
@@ -22,18 +25,23 @@ else:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Trains LPSNet.
+    """Trains LPSNet; with several processes where torchrun starts it, as `torchrun ... -m lpsnet.training.cli`.
 
     Attributes:
         recipe: what to train; its fields follow its name, as in `--train.iterations 100`.
         output: folder for checkpoints and logs.
-        data: folder of the data set; not needed for the synthetic one.
+        data: folder of the data set, or the YAML file of one of your own; not needed for the synthetic one.
         split: part of the data set to train on.
         limit: train on the first so many samples only.
         device: cpu or cuda.
         threads: of torch on the CPU; 0 leaves its choice.
-        pretrained: start from the ImageNet weights of the backbone.
+        pretrained: start from the ImageNet weights of the backbone, unless `init` brings all of a backbone's.
+        init: a checkpoint, by its file or its packaged name, whose tensors of matching keys and shapes the run starts
+            from; those not taken are listed.
         resume: go on where the run in `output` stopped.
+        auto_resume: go on where there is a run in `output`, start where there is none. What torchrun restarts after a
+            failure does so anyway.
+        overwrite: give up a run that is in `output`.
     """
 
     recipe: RecipeChoice
@@ -44,68 +52,84 @@ class Arguments:
     device: str = "cpu"
     threads: int = 0
     pretrained: bool = True
+    init: str | None = None
     resume: bool = False
+    auto_resume: bool = False
+    overwrite: bool = False
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The entry point: exits with 1 and one line where the user can mend what is wrong."""
+    """The entry point: exits with 1 and one line where the user can mend what is wrong, with 130 after a signal."""
     arguments = tyro.cli(Arguments, args=args)
+    from lpsnet.training.divergence import TrainingDiverged
+    from lpsnet.training.interrupt import TrainingInterrupted
+
     console = Console(stderr=True, soft_wrap=True)
+
+    def say(message: object, style: str | None = None) -> None:
+        console.print(f"lpsnet-train: {message}", style=style, markup=False, highlight=False)
+
     try:
-        run(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        console.print(f"lpsnet-train: {error}", style="red", markup=False)
-        sys.exit(1)
+        run(arguments, console)
+    except (TrainingInterrupted, TrainingDiverged) as stop:  # of all processes alike: one line is enough
+        stopped = isinstance(stop, TrainingInterrupted)
+        if os.environ.get("RANK", "0") == "0":
+            say(f"stopped by {stop}; go on with --resume --output {arguments.output}" if stopped else stop)
+        sys.exit(130 if stopped else 1)
     except KeyboardInterrupt:
-        console.print(f"lpsnet-train: stopped; the last checkpoint is in {arguments.output}", markup=False)
+        say(f"stopped; what was saved is in {arguments.output}")
         sys.exit(130)
+    except (ValueError, OSError, RuntimeError) as error:
+        say(error, "red")
+        sys.exit(1)
 
 
-def run(arguments: Arguments) -> None:
-    """Trains as the arguments say, with a progress bar and TensorBoard curves."""
+def run(arguments: Arguments, console: Console) -> None:
+    """Trains as the arguments say; the main process shows how it goes."""
     import torch
-    from torch.utils.tensorboard import SummaryWriter
 
     from lpsnet.data.build import build_dataset
-    from lpsnet.data.sample import Subset
+    from lpsnet.data.classes import recipe_for
+    from lpsnet.data.sample import Dataset, Subset
     from lpsnet.models.lpsnet import LPSNet
-    from lpsnet.training.loop import StepReport, train
+    from lpsnet.training import distributed
+    from lpsnet.training.loop import train
+    from lpsnet.training.progress import Display
+    from lpsnet.training.state import has_state
 
     recipe: Recipe = arguments.recipe
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    dataset = build_dataset(recipe.dataset, arguments.data, arguments.split)
+    labelled = build_dataset(recipe.dataset, arguments.data, arguments.split)
+    recipe = recipe_for(recipe, arguments.data, labelled)
+    dataset: Dataset = labelled
     if arguments.limit is not None:
         dataset = Subset(dataset, range(min(arguments.limit, len(dataset))))
-    torch.manual_seed(recipe.train.seed)
-    model = LPSNet(recipe)
-    if arguments.pretrained and not arguments.resume:
+    with distributed.join(arguments.device) as ranks:
+        auto = arguments.auto_resume or distributed.was_restarted()
+        goes_on = arguments.resume or (auto and ranks.from_main(has_state(arguments.output)))
+        torch.manual_seed(recipe.train.seed)
+        model = LPSNet(recipe)
+        if not goes_on:
+            _initialize(model, arguments, console if ranks.is_main else None)
+        with Display(recipe, arguments.output) if ranks.is_main else nullcontext(lambda _: None) as show:
+            overwrite = arguments.overwrite
+            train(model, dataset, arguments.output, ranks=ranks, resume=goes_on, overwrite=overwrite, on_step=show)
+
+
+def _initialize(model: "LPSNet", arguments: Arguments, console: Console | None) -> None:
+    from lpsnet.checkpoint import load_checkpoint, resolve
+    from lpsnet.training.initial import load_matching
+
+    state = load_checkpoint(resolve(arguments.init))[1] if arguments.init is not None else {}
+    own = model.state_dict()
+    covered = all(k in state and state[k].shape == v.shape for k, v in own.items() if k.startswith("backbone."))
+    if arguments.pretrained and not covered:
         model.load_pretrained_backbone()
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[numbers]}"),
-    )
-    with Progress(*columns) as progress, SummaryWriter(str(arguments.output)) as curves:
-        task = progress.add_task(recipe.name, total=recipe.train.iterations, numbers="")
-
-        def show(report: StepReport) -> None:
-            numbers = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-            images_per_second = recipe.train.batch_size / report.seconds
-            numbers += f"  {images_per_second:.1f} images/s, {report.waited / report.seconds:.0%} waiting"
-            progress.update(task, completed=report.step, numbers=numbers)
-            if report.step % recipe.train.log_every == 0:
-                for name, value in report.losses.items():
-                    curves.add_scalar(f"loss/{name}", value, report.step)
-                curves.add_scalar("learning_rate", report.learning_rate, report.step)
-                if not progress.console.is_terminal:
-                    print(f"step {report.step}: {numbers}", flush=True)
-
-        train(model, dataset, arguments.output, device=arguments.device, resume=arguments.resume, on_step=show)
+    if arguments.init is not None:
+        transfer = load_matching(model, state)
+        if console is not None:
+            console.print(f"{arguments.init}: {transfer}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":
