@@ -15,7 +15,7 @@ LpsStatus check(const LpsNmsParams& p) {
 
 size_t workspace_size(const LpsNmsParams& p, int32_t device) {
   if constexpr (lps::kHasCuda)
-    if (device == LPS_CUDA) return lps::nms_cuda_workspace(p);
+    if (device == LPS_CUDA) return lps::guarded_size("nms", [&] { return lps::nms_cuda_workspace(p); });
   return 0;
 }
 

@@ -58,6 +58,13 @@ LpsStatus guarded(const char* op, Body&& body) {
   }
 }
 
+// A size, or 0 with an error for lps_last_error where the device cannot say.
+template <typename Body>
+size_t guarded_size(const char* op, Body&& body) {
+  size_t size = 0;
+  return guarded(op, [&] { size = body(); }) == LPS_OK ? size : 0;
+}
+
 }  // namespace lps
 
 #define LPS_RETURN_IF_FAILED(expression)           \
