@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,24 @@ def join(device: str) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(device=place)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    _meet("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), world, place)
     finally:
         dist.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    # torchrun keeps one store for all attempts, and a restarted process may find there the address of one that died.
+    # Every attempt gets keys of its own. Machines count attempts apart from each other, so only where there is one.
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        dist.init_process_group(backend)
+        return
+    store, rank, world = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        backend, store=dist.PrefixStore(f"lpsnet/attempt_{attempt}", store), rank=rank, world_size=world
+    )
 
 
 def was_restarted() -> bool:
