@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lpsnet.ablation import cli, execute
-from lpsnet.ablation.catalogue import ABLATIONS, METRICS, Row, get_ablation
+from lpsnet.ablation.catalogue import ABLATIONS, METRICS, Row, Scoring, get_ablation
 from lpsnet.ablation.plan import plan
 from lpsnet.ablation.results import Result
 from lpsnet.ablation.table import cells, markdown, mean_and_deviation, print_table
@@ -70,7 +70,8 @@ def test_one_training_scored_three_ways(tmp_path, trainings):
         runs = [json.loads((tmp_path / "base" / f"seed{seed}" / file).read_text()) for seed in (0, 1)]
         assert [r["recipe"]["train"]["seed"] for r in runs] == [0, 1]
         mious = [r["metrics"]["miou"] for r in runs]
-        assert lines[label].endswith(f" | {statistics.mean(mious):.1f} ± {statistics.stdev(mious):.1f} | 2 |")
+        assert f" | {statistics.mean(mious):.1f} ± {statistics.stdev(mious):.1f} | " in lines[label]
+        assert lines[label].endswith(" | 2 |")
     # All is done: nothing is trained, and the table is the same.
     assert run(*command) is None
     assert len(trainings) == 2
@@ -82,6 +83,43 @@ def test_one_training_scored_three_ways(tmp_path, trainings):
     del trainings[:]
     assert run("positives", *command[1:]) is None
     assert trainings == [("targets.positives=box/seed0", False), ("targets.positives=box/seed1", False)]
+
+
+def test_ways_to_test_share_one_training(tmp_path, trainings, monkeypatch):
+    tests = []
+
+    class Noted(execute.Predictor):
+        def __init__(self, model, device, config, *test):
+            tests.append(test)
+            super().__init__(model, device, config, *test)
+
+    monkeypatch.setattr(execute, "Predictor", Noted)
+    command = ["--output", str(tmp_path), *TINY, "--set", "train.iterations=2"]
+    assert run("oracle", *command) is None
+    assert run("multiscale", *command) is None
+    assert trainings == [("base/seed0", False), ("base/seed0", True)]
+    one = (1.0,)
+    assert tests == [
+        (one, False, None),
+        (one, False, "semantic"),
+        (one, False, "boxes"),
+        ((0.75, 1.0, 1.25), True, None),
+    ]
+    names = {path.name for path in (tmp_path / "base" / "seed0").glob("val*.json")}
+    assert names == {
+        "val.json",
+        "val.test.oracle=semantic.json",
+        "val.test.oracle=boxes.json",
+        "val.test.flip=True+test.scales=0.75x1.0x1.25.json",
+    }
+    results = {name: json.loads((tmp_path / "base" / "seed0" / name).read_text()) for name in names}
+    # The truth goes to the panoptic head: what the network itself is scored by stays.
+    own, told = results["val.json"]["metrics"], results["val.test.oracle=semantic.json"]["metrics"]
+    assert (told["miou"], told["box_ap"]) == (own["miou"], own["box_ap"])
+    # A network of two steps finds no stuff; the true labels are all of it, but for segments below the area limit.
+    assert own["pq_stuff"] < 50 < told["pq_stuff"]
+    many = results["val.test.flip=True+test.scales=0.75x1.0x1.25.json"]
+    assert many["test"] == {"scales": [0.75, 1.0, 1.25], "flip": True, "oracle": None}
 
 
 def test_a_stopped_run_goes_on(tmp_path, capsys, trainings, monkeypatch):
@@ -124,7 +162,7 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert "lpsnet-ablation: 1/3 Global Average Pooling, seed 0 failed: the loss is nan" in captured.err
     rows = {line.split("|")[1].strip(): line for line in (tmp_path / "context.md").read_text().splitlines()[4:7]}
-    assert rows["Global Average Pooling"].endswith("| 36.5 | 51.2 | - | - | - | - | 0 |")
+    assert rows["Global Average Pooling"].endswith("| 36.5 | 51.2 | - | - | - | - | - | - | 0 |")
     assert rows["With PPM"].endswith(" | 1 |")
     assert rows["Without PPM"].endswith(" | 1 |")
 
@@ -137,7 +175,7 @@ def test_results_of_other_settings_are_refused_before_training(tmp_path, capsys,
     assert run(*command, "--set", "train.iterations=2", "--limit", "3") == 1
     error = capsys.readouterr().err
     assert "base/seed0/val.json to be a result of the same settings" in error
-    assert "differs in ['limit', 'train.iterations']" in error
+    assert "differs in ['recipe.train.iterations', 'limit']" in error
     assert trainings == []
     (tmp_path / "base" / "seed0" / "val.json").write_text("{}")
     assert run(*command, "--set", "train.iterations=1") == 1
@@ -179,12 +217,12 @@ def test_list_shows_every_ablation(capsys):
 def test_rows_are_recipes(ablation, recipe, tmp_path):
     base = get_recipe(recipe)
     rows = get_ablation(ablation).rows(base)
-    recipes = [replaced(base, row.overrides) for row in rows]
+    recipes = [(replaced(base, row.overrides), row.test) for row in rows]
     assert len({row.label for row in rows}) == len(rows) >= 2
-    assert len({json.dumps(r.to_dict()) for r in recipes}) == len(rows)
+    assert len({json.dumps([r.to_dict(), vars(test)]) for r, test in recipes}) == len(rows)
     assert all(set(row.paper) <= set(METRICS) for row in rows)
     # The base is one of the rows, but for an augmentation that it does not have.
-    changed = [differences(base, r) for r in recipes]
+    changed = [differences(base, r) for r, test in recipes if test == Scoring()]
     assert [] in changed
     folders = [run.folder for run in plan(base, rows, (0, 1), tmp_path)]
     trained = {json.dumps(run.trained.to_dict()) for run in plan(base, rows, (0, 1), tmp_path)}
@@ -192,7 +230,7 @@ def test_rows_are_recipes(ablation, recipe, tmp_path):
 
 
 def test_the_papers_numbers():
-    """Typed from Tables 1 and 5 once more."""
+    """Typed from Tables 1, 3, 5 and 6 once more."""
     coco = get_recipe("lpsnet_r50_coco_800")
 
     def column(name: str, key: str) -> list[float | None]:
@@ -207,6 +245,12 @@ def test_the_papers_numbers():
     assert column("input_size", "pq_thing") == [43.9, 46.3, 48.0]
     assert column("input_size", "pq_stuff") == [30.1, 32.5, 35.8]
     assert column("input_size", "miou") == [54.5, 56.1, 59.8]
+    assert column("input_size", "box_ap") == [39.2, 39.4, 39.5]
+    assert column("input_size", "mask_ap") == [26.8, 29.6, 31.5]
+    assert column("oracle", "pq") == [39.1, 74.1, 53.0]
+    assert column("oracle", "mask_ap") == [26.8, 47.0, 51.8]
+    assert column("multiscale", "pq") == [59.7, 60.5]
+    assert column("multiscale", "miou") == [78.1, 80.8]
     for name in ("positives", "borderness", "deform", "photometric"):
         assert set(column(name, "pq")) == {None}
 
@@ -224,8 +268,11 @@ def test_cells():
 
     rows = [Row("a", {}, {"pq": 10.0}), Row("b", {})]
     heads, body = cells(rows, {"a": [result(pq=1.0, miou=4.0), result(pq=2.0)], "b": []})
-    assert heads == ["", "PQ, paper", "PQ, ours", "PQ_th, ours", "PQ_st, ours", "mIoU, ours", "seeds"]
-    assert body == [["a", "10.0", "1.5 ± 0.7", "-", "-", "4.0", "2"], ["b", "-", "-", "-", "-", "-", "0"]]
+    expected = ["", "PQ, paper", "PQ, ours", "PQ_th, ours", "PQ_st, ours", "mIoU, ours"]
+    assert heads[:6] == expected
+    assert heads[6:] == ["box AP, ours", "mask AP, ours", "seeds"]
+    assert body[0] == ["a", "10.0", "1.5 ± 0.7", "-", "-", "4.0", "-", "-", "2"]
+    assert body[1] == ["b", *["-"] * 7, "0"]
     page = markdown("title", "caption", heads, body).splitlines()
     assert page[:2] == ["**title**", ""]
     assert page[-1] == "caption"

@@ -2,17 +2,39 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lpsnet.config import Recipe, get_recipe
 
-METRICS = {"pq": "PQ", "pq_thing": "PQ_th", "pq_stuff": "PQ_st", "miou": "mIoU"}
+METRICS = {
+    "pq": "PQ",
+    "pq_thing": "PQ_th",
+    "pq_stuff": "PQ_st",
+    "miou": "mIoU",
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+}
 """What a run is scored by, in percent, and how the tables spell it."""
 PAPER_RECIPE = "lpsnet_r50_coco_800"
 """What the paper's ablations are made with (captions of Tables 5 and 6, Figure 7)."""
 _SHORT_SIDES = (800, 882, 964)
 """Of the paper's COCO models (Table 1)."""
 _CROP_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a model is tested, beyond what its recipe says; see `lpsnet.evaluation.predictor.Predictor`.
+
+    Attributes:
+        scales: factors on the size of the network's input.
+        flip: each scale mirrored as well.
+        oracle: the part of the truth that the panoptic head gets.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    oracle: Literal["semantic", "boxes"] | None = None
 
 
 @dataclass(frozen=True)
@@ -24,11 +46,13 @@ class Row:
         overrides: fields of the recipe by their dotted names. Where they are all of `postprocess`, the row is another
             way to score a model that another row trains.
         paper: the paper's numbers by the keys of `METRICS`.
+        test: how the row's model is tested.
     """
 
     label: str
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, float] = field(default_factory=dict)
+    test: Scoring = field(default_factory=Scoring)
 
 
 @dataclass(frozen=True)
@@ -39,11 +63,13 @@ class Ablation:
         title: what is compared.
         source: where the paper has it, or that it does not.
         rows: the lines of the table for a base recipe.
+        paper_data: what the paper's numbers are of.
     """
 
     title: str
     source: str
     rows: Callable[[Recipe], Sequence[Row]]
+    paper_data: str = "COCO val with ResNet-50"
 
 
 def get_ablation(name: str) -> Ablation:
@@ -69,7 +95,11 @@ def _photometric(recipe: Recipe) -> Sequence[Row]:
 
 
 def _input_size(recipe: Recipe) -> Sequence[Row]:
-    papers = ((39.1, 43.9, 30.1, 54.5), (41.9, 46.3, 32.5, 56.1), (42.4, 48.0, 35.8, 59.8))
+    papers = (
+        (39.1, 43.9, 30.1, 54.5, 39.2, 26.8),
+        (41.9, 46.3, 32.5, 56.1, 39.4, 29.6),
+        (42.4, 48.0, 35.8, 59.8, 39.5, 31.5),
+    )
     rows = []
     for side, numbers in zip(_SHORT_SIDES, papers, strict=True):
         factor = side / _SHORT_SIDES[0]
@@ -134,6 +164,29 @@ ABLATIONS: dict[str, Ablation] = {
                 {"pq": 39.1, "pq_thing": 43.9, "pq_stuff": 30.1},
             ),
         ),
+    ),
+    "oracle": Ablation(
+        "The panoptic head with a part of the truth",
+        "Table 6; box AP and mIoU are the network's own in every row",
+        _fixed(
+            Row("Ours", {}, {"box_ap": 39.2, "miou": 54.5, "mask_ap": 26.8, "pq": 39.1}),
+            Row("Ours + SS", {}, {"box_ap": 39.2, "mask_ap": 47.0, "pq": 74.1}, Scoring(oracle="semantic")),
+            Row("Ours + Box", {}, {"miou": 54.5, "mask_ap": 51.8, "pq": 53.0}, Scoring(oracle="boxes")),
+        ),
+    ),
+    "multiscale": Ablation(
+        "Testing at several scales",
+        "Table 3, whose scales are not given; ours are 0.75, 1 and 1.25, mirrored as well",
+        _fixed(
+            Row("one scale", {}, {"pq": 59.7, "pq_thing": 54.0, "pq_stuff": 63.9, "miou": 78.1, "box_ap": 38.4}),
+            Row(
+                "multi-scale",
+                {},
+                {"pq": 60.5, "pq_thing": 53.7, "pq_stuff": 64.8, "miou": 80.8, "box_ap": 38.8, "mask_ap": 33.2},
+                Scoring(scales=(0.75, 1.0, 1.25), flip=True),
+            ),
+        ),
+        paper_data="Cityscapes val at 1024 with ResNet-50",
     ),
     "deform": Ablation(
         "Convolutions of the semantic head",

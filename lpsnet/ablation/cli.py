@@ -17,6 +17,9 @@ from lpsnet.ablation.plan import plan
 from lpsnet.ablation.results import Result
 from lpsnet.ablation.table import cells, markdown, print_table
 from lpsnet.config import Recipe, get_recipe
+from lpsnet.data.build import build_dataset
+from lpsnet.data.classes import recipe_for
+from lpsnet.data.custom import is_description
 from lpsnet.fields import parsed, replaced
 
 _COLUMNS = (
@@ -39,7 +42,7 @@ class Arguments:
         name: of the ablation; `--list` shows them.
         output: folder for the runs and for the table, `<name>.md`.
         list: show the ablations and stop.
-        data: folder of the data set; not needed for the synthetic one.
+        data: folder of the data set, or the YAML file of one of your own; not needed for the synthetic one.
         recipe: what is trained, by its name as `lpsnet-train` lists them.
         seeds: each row is trained once with each.
         settings: fields of the recipe for all rows, as in `--set train.iterations=300 train.batch_size=4`.
@@ -73,6 +76,8 @@ class Arguments:
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point: exits with 1 and one line where the user can mend what is wrong, or where a run failed."""
     arguments = tyro.cli(Arguments, args=args)
+    from lpsnet.training.interrupt import TrainingInterrupted
+
     console = Console(stderr=True, soft_wrap=True)
     try:
         if arguments.list:
@@ -82,7 +87,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, ImportError) as error:
         console.print(f"lpsnet-ablation: {error}", style="red", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingInterrupted):
         console.print("lpsnet-ablation: stopped; the same command goes on from here", markup=False)
         sys.exit(130)
 
@@ -96,8 +101,8 @@ def catalogue() -> Table:
     return table
 
 
-def base_recipe(name: str, settings: Sequence[Sequence[str]]) -> Recipe:
-    """The recipe with the fields that `--set` gives.
+def base_recipe(name: str, settings: Sequence[Sequence[str]], data: Path | None = None) -> Recipe:
+    """The recipe with the fields that `--set` gives, and with the classes of `data` where that is a YAML file.
 
     Raises:
         ValueError: no such recipe or field, a value of another type, or a seed, which `--seeds` gives.
@@ -106,7 +111,10 @@ def base_recipe(name: str, settings: Sequence[Sequence[str]]) -> Recipe:
     values = parsed(recipe, [setting for group in settings for setting in group])
     if "train.seed" in values:
         raise ValueError("settings: expected the seed in --seeds, got train.seed")
-    return replaced(recipe, values)
+    recipe = replaced(recipe, values)
+    if data is not None and is_description(data):
+        recipe = recipe_for(recipe, data, build_dataset(recipe.dataset, data, "train"))
+    return recipe
 
 
 def run(arguments: Arguments, console: Console) -> bool:
@@ -124,7 +132,7 @@ def run(arguments: Arguments, console: Console) -> bool:
         if not values or len(set(values)) != len(values):
             raise ValueError(f"{name}: expected at least one and each once, got {list(values)}")
     ablation = get_ablation(arguments.name)
-    base = base_recipe(arguments.recipe, arguments.settings)
+    base = base_recipe(arguments.recipe, arguments.settings, arguments.data)
     rows = ablation.rows(base)
     runs = plan(base, rows, arguments.seeds, arguments.output)
 
@@ -183,7 +191,7 @@ def _report(
     for split, by_label in results.items():
         images = max((r.images for runs in by_label.values() for r in runs), default=0)
         title = f"{name}: {ablation.title}"
-        of = "; its numbers are of COCO val with ResNet-50" if any(row.paper for row in rows) else ""
+        of = f"; its numbers are of {ablation.paper_data}" if any(row.paper for row in rows) else ""
         caption = (
             f"paper: {ablation.source}{of}. ours: {base.name} on {images} images of "
             f"{base.dataset} {split}, {base.train.iterations} steps of {base.train.batch_size} images; "

@@ -11,6 +11,7 @@ from lpsnet.ablation.plan import Run
 from lpsnet.ablation.results import Result, Setting, read_result, write_result
 from lpsnet.config import Recipe
 from lpsnet.data.build import build_dataset
+from lpsnet.data.classes import expect_classes
 from lpsnet.data.sample import Dataset, Subset
 from lpsnet.evaluation.evaluate import Scores, evaluate_samples
 from lpsnet.evaluation.predictor import Predictor
@@ -27,7 +28,7 @@ class Runner:
     """Gives the results of runs: from their files where they are done, otherwise by training and scoring.
 
     Attributes:
-        data: folder of the data set; None for the synthetic one.
+        data: folder or YAML file of the data set; None for the synthetic one.
         train_limit, limit: train on, and score, the first so many samples only; None takes all.
         device: cpu or cuda.
         pretrained: start from the ImageNet weights of the backbone.
@@ -52,7 +53,7 @@ class Runner:
         A training that was stopped goes on from its last checkpoint; one that is finished is only loaded.
 
         Raises:
-            TrainingDiverged: a loss is not finite.
+            TrainingDiverged, DataError, TrainingInterrupted: see `train`.
             ValueError, OSError: data or files that do not fit, also those of another command in the run's folder.
         """
         result = self.done(run, split)
@@ -66,7 +67,7 @@ class Runner:
 
     def _setting(self, run: Run, split: str) -> Setting:
         weights = self.backbone_weights.name if self.backbone_weights else None
-        return Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained, weights)
+        return Setting(run.recipe, split, self.limit, self.train_limit, self.pretrained, weights, run.row.test)
 
     def _trained(self, run: Run, on_progress: OnProgress) -> LPSNet:
         # Rows that share a training follow one another.
@@ -93,16 +94,18 @@ class Runner:
         )
 
     def _score(self, model: LPSNet, run: Run, split: str, on_progress: OnProgress) -> Scores:
-        recipe = run.recipe
-        dataset = _samples(recipe, self.data, split, self.limit)
-
-        predict = Predictor(model, self.device, recipe.postprocess)
-        count = len(dataset)
+        dataset = _samples(run.recipe, self.data, split, self.limit)
+        count, test = len(dataset), run.row.test
+        predict = Predictor(model, self.device, run.recipe.postprocess, test.scales, test.flip, test.oracle)
         return evaluate_samples(
-            predict, dataset, recipe.categories, on_image=lambda done: on_progress(f"scoring on {split}", done, count)
+            predict,
+            dataset,
+            run.recipe.categories,
+            on_image=lambda done: on_progress(f"scoring on {split}", done, count),
         )
 
 
 def _samples(recipe: Recipe, data: Path | None, split: str, limit: int | None) -> Dataset:
     dataset = build_dataset(recipe.dataset, data, split)
+    expect_classes(recipe, dataset)
     return dataset if limit is None else Subset(dataset, range(min(limit, len(dataset))))

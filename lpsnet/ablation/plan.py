@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpsnet.ablation.catalogue import Row
+from lpsnet.ablation.catalogue import Row, Scoring
 from lpsnet.config import Recipe
 from lpsnet.fields import replaced, value_of
 
@@ -54,10 +54,15 @@ def plan(base: Recipe, rows: Sequence[Row], seeds: Sequence[int], output: Path) 
             training = {path: value for path, value in changed.items() if path not in scoring}
             trained = replaced(base, {**training, "train.seed": seed})
             folder = output / (_name(training) or "base") / f"seed{seed}"
-            runs.append(Run(row, seed, trained, replaced(trained, scoring), folder, _name(scoring)))
+            variant = _name(scoring | _special(row.test))
+            runs.append(Run(row, seed, trained, replaced(trained, scoring), folder, variant))
     # Rows that share a training follow one another.
     first = {run.folder: index for index, run in reversed(list(enumerate(runs)))}
     return sorted(runs, key=lambda run: first[run.folder])
+
+
+def _special(test: Scoring) -> dict[str, Any]:
+    return {f"test.{name}": value for name, value in vars(test).items() if value != getattr(Scoring(), name)}
 
 
 def _name(overrides: Mapping[str, Any]) -> str:

@@ -1,16 +1,16 @@
 """What a run scored, as a file: written once, whole or not at all."""
 
+import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lpsnet import atomic
-from lpsnet.ablation.catalogue import METRICS
+from lpsnet.ablation.catalogue import METRICS, Scoring
 from lpsnet.config import Recipe
 from lpsnet.evaluation.evaluate import Scores
-from lpsnet.fields import differences
+from lpsnet.fields import differences, from_dict
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Setting:
         train_limit: train on the first so many samples only.
         pretrained: the backbone started from ImageNet weights.
         backbone_weights: name of the file that they came from; None: an installed package.
+        test: how the model is tested.
     """
 
     recipe: Recipe
@@ -31,7 +32,8 @@ class Setting:
     limit: int | None
     train_limit: int | None
     pretrained: bool
-    backbone_weights: str | None
+    backbone_weights: str | None = None
+    test: Scoring = field(default_factory=Scoring)
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,19 @@ class Result:
     @classmethod
     def of(cls, scores: Scores, train_seconds: float) -> "Result":
         """From the scores of an evaluation."""
-        metrics = {key: getattr(scores.panoptic, key) for key in METRICS if key != "miou"}
+        metrics = {
+            "pq": scores.panoptic.pq,
+            "pq_thing": scores.panoptic.pq_thing,
+            "pq_stuff": scores.panoptic.pq_stuff,
+            "miou": scores.semantic.miou,
+            "box_ap": scores.box.ap,
+            "mask_ap": scores.mask.ap,
+        }
         per_class = {
             name: {"pq": quality.pq, "iou": scores.semantic.per_class[name]}
             for name, quality in scores.panoptic.per_class.items()
         }
-        return cls({**metrics, "miou": scores.semantic.miou}, per_class, scores.panoptic.images, train_seconds)
+        return cls(metrics, per_class, scores.panoptic.images, train_seconds)
 
 
 def write_result(path: Path, setting: Setting, result: Result) -> None:
@@ -68,7 +77,7 @@ def write_result(path: Path, setting: Setting, result: Result) -> None:
         "images": result.images,
         "train_seconds": round(result.train_seconds, 1),
         "per_class": {name: _null_for_nan(values) for name, values in result.per_class.items()},
-        **_plain(setting),
+        **dataclasses.asdict(setting),
     }
     atomic.write_bytes(path, (json.dumps(data, indent=2) + "\n").encode())
 
@@ -84,13 +93,13 @@ def read_result(path: Path, setting: Setting) -> Result | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         result = Result(
-            _nan_for_null(data["metrics"]),
+            dict.fromkeys(METRICS, math.nan) | _nan_for_null(data["metrics"]),
             {name: _nan_for_null(values) for name, values in data["per_class"].items()},
             data["images"],
             data["train_seconds"],
         )
-        differing = [key for key, value in vars(setting).items() if key != "recipe" and data[key] != value]
-        differing += differences(setting.recipe, Recipe.from_dict(data["recipe"]))
+        known = {f.name for f in dataclasses.fields(Setting)}
+        differing = differences(setting, from_dict(Setting, {key: data[key] for key in data.keys() & known}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"output: expected the result of a run, got {path}: {error!r}") from None
     if differing:
@@ -99,10 +108,6 @@ def read_result(path: Path, setting: Setting) -> Result | None:
             "take another folder"
         )
     return result
-
-
-def _plain(setting: Setting) -> dict[str, Any]:
-    return {**vars(setting), "recipe": setting.recipe.to_dict()}
 
 
 def _null_for_nan(values: dict[str, float]) -> dict[str, float | None]:
