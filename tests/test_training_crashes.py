@@ -117,7 +117,10 @@ def test_a_second_interrupt_does_not_wait_for_the_step():
 def test_torchrun_restarts_from_the_last_checkpoint(undisturbed, tmp_path):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
     process = start("dies", "4", *arguments(tmp_path, 6), prefix=torchrun)
-    error = process.communicate(timeout=120)[1]
+    try:
+        error = process.communicate(timeout=300)[1]
+    finally:
+        process.terminate()  # torchrun takes its processes with it
     assert process.returncode == 0, error
     assert "exitcode: -9" in error
     for expected, got in zip(logged(undisturbed), logged(tmp_path), strict=True):

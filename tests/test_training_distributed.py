@@ -5,11 +5,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from training_worker import LAYER_DTYPES, layer_inputs, layer_results, run, tiny_model, tiny_recipe
 
@@ -17,7 +21,7 @@ from lpsnet.checkpoint import load_checkpoint
 from lpsnet.config import RECIPES
 from lpsnet.models.norm import FrozenBatchNorm2d
 from lpsnet.models.sync_norm import SyncBatchNorm2d, synchronize_batch_norm
-from lpsnet.training.distributed import Ranks
+from lpsnet.training.distributed import Ranks, agree_on_name
 from lpsnet.training.schedule import build_optimizer
 from lpsnet.training.step import Stepper
 
@@ -147,3 +151,26 @@ def test_more_parts_than_images_are_refused():
 def test_the_recipes_have_an_image_for_each_of_eight_gpus():
     for recipe in RECIPES.values():
         assert recipe.train.batch_size >= 8 * recipe.train.accumulate
+
+
+@pytest.mark.parametrize("first_comes_last", [False, True])
+def test_processes_that_start_again_do_not_take_the_name_of_those_before(first_comes_last):
+    store = dist.HashStore()
+
+    def attempt() -> set[str]:
+        order = [2, 1, 0] if first_comes_last else [0, 1, 2]
+        with ThreadPoolExecutor(3) as threads:
+            names = []
+            for rank in order:
+                names.append(threads.submit(agree_on_name, store, rank, 3, timedelta(seconds=30)))
+                time.sleep(0.1)
+            return {name.result() for name in names}
+
+    first, second = attempt(), attempt()
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
+def test_processes_do_not_wait_for_ever():
+    with pytest.raises(RuntimeError, match="expected 2 processes within 0:00:00"):
+        agree_on_name(dist.HashStore(), 1, 2, timedelta(seconds=0.1))

@@ -38,7 +38,7 @@ def test_the_options_in_the_text_exist(capsys):
         tyro.cli(Arguments, args=["--help"])
     with pytest.raises(SystemExit):
         tyro.cli(Arguments, args=["lpsnet_tiny_synthetic", "--help"])
-    known = set(re.findall(r"--[a-z.-]+", capsys.readouterr().out)) | {"--nproc-per-node", "--help"}
+    known = set(re.findall(r"--[a-z.-]+", capsys.readouterr().out)) | {"--nproc-per-node", "--nnodes", "--help"}
     used = set(re.findall(r"`(--[a-z.-]+)", PAGE.read_text(encoding="utf-8")))
     assert used <= known, used - known
     fields = set(re.findall(r"`((?:train|model|augment)\.(?!safetensors)[a-z_]+)", PAGE.read_text(encoding="utf-8")))

@@ -106,7 +106,7 @@ def run(arguments: Arguments, console: Console) -> None:
     if arguments.limit is not None:
         dataset = Subset(dataset, range(min(arguments.limit, len(dataset))))
     with distributed.join(arguments.device) as ranks:
-        auto = arguments.auto_resume or distributed.was_restarted()
+        auto = arguments.auto_resume or bool(ranks.gather(float(distributed.was_restarted())).any())
         goes_on = arguments.resume or (auto and ranks.from_main(has_state(arguments.output)))
         torch.manual_seed(recipe.train.seed)
         model = LPSNet(recipe)

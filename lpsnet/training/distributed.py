@@ -1,14 +1,16 @@
 """The processes that train together: who they are, and what they tell each other. Made for ``torchrun``."""
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True)
@@ -82,26 +84,52 @@ def join(device: str) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(device=place)
         return
-    _meet("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    store, rank, world = next(dist.rendezvous("env://"))
+    # torchrun's store outlives a restart, and with it the addresses of the processes that were there before.
+    store = dist.PrefixStore(agree_on_name(store, rank, world), store)
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
-        yield Ranks(dist.get_rank(), world, place)
+        yield Ranks(rank, world, place)
     finally:
         dist.destroy_process_group()
 
 
-def _meet(backend: str) -> None:
-    # torchrun keeps one store for all attempts, and a restarted process may find there the address of one that died.
-    # Every attempt gets keys of its own. Machines count attempts apart from each other, so only where there is one.
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or os.environ.get("GROUP_WORLD_SIZE") != "1":
-        dist.init_process_group(backend)
-        return
-    store, rank, world = next(rendezvous("env://"))
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    dist.init_process_group(
-        backend, store=dist.PrefixStore(f"lpsnet/attempt_{attempt}", store), rank=rank, world_size=world
-    )
+def agree_on_name(store: dist.Store, rank: int, world: int, timeout: timedelta = dist.default_pg_timeout) -> str:
+    """A name that these processes share, and that no processes before them had.
+
+    The first one makes it up. What another reads may be left from before: only the living answers to a name that this
+    one made up itself.
+
+    Args:
+        store: of all processes, perhaps with what earlier ones left in it.
+        rank, world: this process and how many there are.
+        timeout: how long to wait for the others.
+
+    Raises:
+        RuntimeError: they did not come.
+    """
+    mine, key = uuid.uuid4().hex, "lpsnet/name"
+    if rank == 0:
+        store.set(key, mine)
+        for other in range(1, world):
+            store.wait([f"{key}/{mine}/{other}"], timeout)
+            store.set(f"{key}/{mine}/{store.get(f'{key}/{mine}/{other}').decode()}", "")
+        return mine
+    begin, name = time.monotonic(), ""
+    while not name or not store.check([f"{key}/{name}/{mine}"]):
+        if store.check([key]) and (current := store.get(key).decode()) != name:
+            name = current
+            store.set(f"{key}/{name}/{rank}", mine)
+        if time.monotonic() - begin > timeout.total_seconds():
+            raise RuntimeError(f"expected {world} processes within {timeout}, waited in vain for the first one")
+        time.sleep(0.05)
+    return name
 
 
 def was_restarted() -> bool:
-    """Whether ``torchrun`` started this process in the place of one that failed (``--max-restarts``)."""
+    """Whether ``torchrun`` started this process in the place of one that failed (``--max-restarts``).
+
+    On several machines not all may say so.
+    """
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
