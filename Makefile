@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INPUT ?=
 SOURCES := lpsnet engine tests benchmarks setup.py
+NATIVE := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-slow lint format sanitize bench clean
+.PHONY: demo test test-slow test-emulated cuda-all lint format sanitize bench clean
 
 # Installed anew when the build files or the native sources change.
-$(VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc -name '*.h' -o -name '*.cpp')
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc cmake -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
@@ -33,12 +34,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy lpsnet engine
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
-	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format -i $(NATIVE)
 
 # The op tests over a library with AddressSanitizer and UndefinedBehaviorSanitizer, which GCC's runtime brings. Python is
 # not built with them, so their runtime is preloaded, with libstdc++ that they hook into. Leaks are not looked for: Python
@@ -51,6 +52,20 @@ sanitize: $(VENV)/.installed
 	LPSNET_LIBRARY=$(CURDIR)/build/sanitize/liblpsnet.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	LD_PRELOAD="$$(for l in asan ubsan stdc++; do c++ -print-file-name=lib$$l.so; done | xargs)" \
 	$(BIN)/python -m pytest -n 0 $(SANITIZED_TESTS)
+
+# The same tests over the CUDA code, run on the CPU by tests/cuda_emulation. Minutes: each CUDA thread is a fiber.
+EMULATED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess
+test-emulated: $(VENV)/.installed
+	$(BIN)/cmake -S . -B build/emulated -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPSNET_CUDA=EMULATED
+	$(BIN)/cmake --build build/emulated
+	LPSNET_LIBRARY=$(CURDIR)/build/emulated/liblpsnet.so OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -n 2 --emulated-cuda $(EMULATED_OPS:%=tests/test_%.py) \
+		--deselect tests/test_postprocess.py::test_a_workspace_that_is_missing_or_small_is_named
+
+# Compiles the kernels for every architecture, warnings and register spills being errors. It wants nvcc and no GPU.
+cuda-all: $(VENV)/.installed
+	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPSNET_CUDA=ON
+	$(BIN)/cmake --build build/cuda
 
 clean:
 	rm -rf build out *.egg-info lpsnet/native/liblpsnet.so

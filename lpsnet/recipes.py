@@ -86,17 +86,19 @@ _CAMVID = Recipe(
     input=replace(_EFFICIENTNET_INPUT, short_side=360, max_side=480),
     postprocess=PostprocessConfig(stuff_area_limit=256, paste_score=0.4),
     targets=_HALVED_BOUNDS,
-    loss=LossConfig(semantic=1.0),
+    loss=LossConfig(semantic=1.0, dice=0.5),
     augment=AugmentConfig(
         crop=(320, 448),
-        scale=(0.75, 1.75),
+        scale=(0.75, 2.0),
         brightness=0.3,
         contrast=0.3,
         saturation=0.3,
         hue=10.0,
         gamma=0.7,
     ),
-    train=replace(_LITE_TRAIN, iterations=1150, warmup=100, checkpoint_every=100),
+    train=replace(
+        _LITE_TRAIN, iterations=2400, learning_rate=1.2e-3, warmup=100, ema=0.998, seed=1, checkpoint_every=200
+    ),
 )
 
 _TINY = Recipe(

@@ -36,7 +36,7 @@ def test_commands(tmp_path, monkeypatch, block):
     monkeypatch.chdir(tmp_path)
     for name, write in WRITERS.items():
         if name in block or name == "data":
-            write(tmp_path / name)
+            write(tmp_path / name, **({"splits": ("train", "val", "test")} if write is write_cityscapes else {}))
     (yaml,) = blocks("yaml")
     (tmp_path / "ducks.yaml").write_text(yaml, encoding="utf-8")
     for line in block.splitlines():

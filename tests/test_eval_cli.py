@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from miniature import HEIGHT, WIDTH, write_cityscapes
 
 from lpsnet.checkpoint import save_checkpoint
-from lpsnet.data.sample import Sample
 from lpsnet.evaluation import cli
 from lpsnet.models.lpsnet import LPSNet
 
@@ -92,29 +92,18 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, tiny_checkpoint, a
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-class Streets:
-    """Images of Cityscapes' test split, which has no truth."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> Sample:
-        image = np.random.default_rng(index).integers(0, 256, (64, 128, 3), np.uint8)
-        return Sample(f"berlin_{index:06}_000019_leftImg8bit", image, np.zeros((64, 128), np.int32), ())
-
-
-def test_a_split_without_a_truth(tmp_path, capsys, monkeypatch, tiny_recipe):
+def test_a_split_without_a_truth(tmp_path, capsys, tiny_recipe):
     recipe = dataclasses.replace(tiny_recipe, name="tiny_cityscapes", dataset="cityscapes")
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "tiny.safetensors", LPSNet(recipe).state_dict(), recipe)
-    monkeypatch.setattr("lpsnet.data.build.build_dataset", lambda *_, **__: Streets())
-    city = tmp_path / "city"
-    args = ["--model", str(tmp_path / "tiny.safetensors"), "--split", "test", "--cityscapes-submission", str(city)]
+    data, city = write_cityscapes(tmp_path / "data", ("test",)), tmp_path / "city"
+    args = ["--model", str(tmp_path / "tiny.safetensors"), "--data", str(data), "--split", "test"]
+    args += ["--cityscapes-submission", str(city)]
     assert evaluate(*args, "--zip", "--json", str(tmp_path / "scores.json")) is None
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert (scores["panoptic"]["pq"], scores["semantic"]["miou"], scores["box"]["ap"]) == (None, None, None)
     assert sorted(p.name for p in city.iterdir()) == ["panoptic", "panoptic.zip", "semantic", "semantic.zip"]
-    labels = cv2.imread(str(city / "semantic" / "berlin_000000_000019_labelIds.png"), cv2.IMREAD_UNCHANGED)
-    assert labels.shape == (64, 128)
+    labels = cv2.imread(str(city / "semantic" / "city0_000000_000000_labelIds.png"), cv2.IMREAD_UNCHANGED)
+    assert labels.shape == (HEIGHT, WIDTH)
     assert set(np.unique(labels)) <= {c.id for c in recipe.categories}
     assert "no truth" in capsys.readouterr().out

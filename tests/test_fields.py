@@ -51,10 +51,10 @@ def test_settings_read_by_the_type_of_their_field(recipe, setting, value):
         ("model.freeze_backbone_norm=1", "model.freeze_backbone_norm: expected bool, got '1'"),
         ("augment.crop=320", r"augment.crop: expected 2 of int or None, got '320'"),
         ("model.ppm_bins=1,x", "model.ppm_bins: expected a sequence of int, got '1,x'"),
-        ("train.iteration=3", r"train.iteration: expected one of \['amp', .*\] at 'iteration'"),
+        ("train.iteration=3", r"train.iteration: expected one of \['accumulate', .*\] at 'iteration'"),
         ("training.iterations=3", r"training.iterations: expected one of \['augment', .*\] at 'training'"),
         ("train.iterations.x=3", "train.iterations.x: expected no field below that at 'x'"),
-        ("train=3", r"train: expected a single field, one of \['train.amp', .*\], got a group of them"),
+        ("train=3", r"train: expected a single field, one of \['train.accumulate', .*\], got a group of them"),
         ("=3", "expected one of"),
     ],
 )

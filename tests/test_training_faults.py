@@ -10,6 +10,7 @@ import pytest
 import torch
 from training_worker import TINY_ARGUMENTS, run, scenes, tiny_model, tiny_recipe
 
+from lpsnet.categories import categories
 from lpsnet.checkpoint import load_checkpoint
 from lpsnet.losses import Normalizers
 from lpsnet.training import cli
@@ -80,6 +81,7 @@ class Broken:
 
     def __init__(self, kills: bool) -> None:
         self.kills, self.samples, self.reader = kills, scenes(), os.getpid()
+        self.categories = categories("synthetic")
 
     def __len__(self) -> int:
         return len(self.samples)

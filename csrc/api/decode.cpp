@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "api/status.h"
+#include "cuda/decode.h"
 
 namespace {
 
@@ -32,9 +33,17 @@ LpsStatus check_params(const LpsDecodeParams& p) {
   return LPS_OK;
 }
 
+size_t workspace_size(const LpsDecodeParams& p, int32_t device) {
+  if constexpr (lps::kHasCuda)
+    if (device == LPS_CUDA) return lps::decode_cuda_workspace(p);
+  return 0;
+}
+
 }  // namespace
 
-size_t lps_decode_workspace_size(const LpsDecodeParams*, LpsDevice) { return 0; }
+size_t lps_decode_workspace_size(const LpsDecodeParams* params, LpsDevice device) {
+  return params != nullptr && check_params(*params) == LPS_OK ? workspace_size(*params, device) : 0;
+}
 
 LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context, const float* logits,
                      const uint8_t* is_thing, const float* const* ltrb, const float* const* borderness, float* boxes,
@@ -59,7 +68,12 @@ LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context, c
   LPS_RETURN_IF_FAILED(check("labels", labels, any_rows));
   LPS_RETURN_IF_FAILED(check("box_levels", box_levels, any_rows));
   LPS_RETURN_IF_FAILED(check("num_boxes", num_boxes));
+  LPS_RETURN_IF_FAILED(lps::check_workspace("decode", context, workspace_size(*params, context->device)));
   return lps::guarded("decode", [&] {
+    if constexpr (lps::kHasCuda)
+      if (context->device == LPS_CUDA)
+        return lps::decode_cuda(*params, *context, logits, is_thing, ltrb, borderness, boxes, scores, labels,
+                                box_levels, num_boxes);
     lps::decode_cpu(*params, logits, is_thing, ltrb, borderness, boxes, scores, labels, box_levels, num_boxes);
   });
 }

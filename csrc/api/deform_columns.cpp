@@ -1,6 +1,7 @@
 #include "cpu/deform_columns.h"
 
 #include "api/status.h"
+#include "cuda/deform_columns.h"
 
 namespace lps {
 namespace {
@@ -56,6 +57,11 @@ LpsStatus lps_deform_columns(const LpsDeformColumnsParams* params, const LpsCont
   return lps::guarded("deform_columns", [&] {
     lps::with_dtype(params->dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
+      if constexpr (lps::kHasCuda)
+        if (context->device == LPS_CUDA)
+          return lps::deform_columns_cuda(*params, context->stream, static_cast<const T*>(input),
+                                          static_cast<const T*>(offset), static_cast<const T*>(mask),
+                                          static_cast<T*>(columns));
       lps::deform_columns_cpu(*params, static_cast<const T*>(input), static_cast<const T*>(offset),
                               static_cast<const T*>(mask), static_cast<T*>(columns));
     });
@@ -69,6 +75,12 @@ LpsStatus lps_deform_columns_backward(const LpsDeformColumnsParams* params, cons
   return lps::guarded("deform_columns_backward", [&] {
     lps::with_dtype(params->dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
+      if constexpr (lps::kHasCuda)
+        if (context->device == LPS_CUDA)
+          return lps::deform_columns_backward_cuda(*params, context->stream, static_cast<const T*>(input),
+                                                   static_cast<const T*>(offset), static_cast<const T*>(mask),
+                                                   static_cast<const T*>(grad_columns), static_cast<T*>(grad_input),
+                                                   static_cast<T*>(grad_offset), static_cast<T*>(grad_mask));
       lps::deform_columns_backward_cpu(*params, static_cast<const T*>(input), static_cast<const T*>(offset),
                                        static_cast<const T*>(mask), static_cast<const T*>(grad_columns),
                                        static_cast<T*>(grad_input), static_cast<T*>(grad_offset),

@@ -3,8 +3,7 @@
 #include <limits>
 
 #include "api/status.h"
-
-size_t lps_paste_boxes_workspace_size(const LpsPasteBoxesParams*, LpsDevice) { return 0; }
+#include "cuda/paste_boxes.h"
 
 namespace {
 
@@ -28,7 +27,17 @@ LpsStatus check(const LpsPasteBoxesParams& p) {
   return p.assignment == LPS_CLOSEST_BORDERNESS ? lps::check_levels(op, p.levels) : LPS_OK;
 }
 
+size_t workspace_size(const LpsPasteBoxesParams& p, int32_t device) {
+  if constexpr (lps::kHasCuda)
+    if (device == LPS_CUDA) return lps::paste_boxes_cuda_workspace(p);
+  return 0;
+}
+
 }  // namespace
+
+size_t lps_paste_boxes_workspace_size(const LpsPasteBoxesParams* params, LpsDevice device) {
+  return params != nullptr && check(*params) == LPS_OK ? workspace_size(*params, device) : 0;
+}
 
 LpsStatus lps_paste_boxes(const LpsPasteBoxesParams* params, const LpsContext* context, const uint8_t* labels,
                           const uint8_t* is_thing, const float* boxes, const float* scores, const int32_t* box_labels,
@@ -55,10 +64,14 @@ LpsStatus lps_paste_boxes(const LpsPasteBoxesParams* params, const LpsContext* c
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "segment_areas", segment_areas));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "segment_boxes", segment_boxes));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "num_segments", num_segments));
+  LPS_RETURN_IF_FAILED(lps::check_workspace(op, context, workspace_size(*params, context->device)));
+  const lps::PasteInputs in{labels,    is_thing,   reinterpret_cast<const lps::Box*>(boxes),
+                            scores,    box_labels, box_levels,
+                            num_valid, borderness, stuff_labels};
+  const lps::PasteOutputs out{ids, segment_labels, segment_scores, segment_areas, segment_boxes, num_segments};
   return lps::guarded(op, [&] {
-    lps::paste_boxes_cpu(*params,
-                         {labels, is_thing, reinterpret_cast<const lps::Box*>(boxes), scores, box_labels, box_levels,
-                          num_valid, borderness, stuff_labels},
-                         {ids, segment_labels, segment_scores, segment_areas, segment_boxes, num_segments});
+    if constexpr (lps::kHasCuda)
+      if (context->device == LPS_CUDA) return lps::paste_boxes_cuda(*params, *context, in, out);
+    lps::paste_boxes_cpu(*params, in, out);
   });
 }

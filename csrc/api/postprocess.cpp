@@ -1,33 +1,26 @@
 // The chain of the post-processing. Each operator checks its own arguments; here are the chain's and the workspace.
 #include "core/postprocess.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "api/status.h"
+#include "api/workspace.h"
 #include "cpu/gather_detections.h"
+#include "cuda/gather_detections.h"
 
 namespace {
 
 constexpr const char* op = "postprocess";
-constexpr size_t kAlignment = 64;
-
-// Hands out pieces of the workspace; over a null pointer it only counts.
-class Carver {
- public:
-  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <typename T>
-  T* take(size_t count) {
-    T* piece = base_ ? reinterpret_cast<T*>(base_ + size_) : nullptr;
-    size_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    return piece;
-  }
-  size_t size() const { return size_; }
-
- private:
-  char* base_;
-  size_t size_ = 0;
-};
+size_t size_of_inner(const LpsPostprocessParams& p, LpsDevice device) {
+  const LpsDecodeParams decode = lps::decode_params(p);
+  const LpsNmsParams nms = lps::nms_params(p);
+  const LpsUpsampleArgmaxParams argmax = lps::argmax_params(p);
+  const LpsPasteBoxesParams paste = lps::paste_params(p);
+  return std::max({lps_decode_workspace_size(&decode, device), lps_nms_workspace_size(&nms, device),
+                   lps_upsample_argmax_workspace_size(&argmax, device),
+                   lps_paste_boxes_workspace_size(&paste, device)});
+}
 
 struct Workspace {
   // From decode, num_levels * topk of each.
@@ -38,10 +31,11 @@ struct Workspace {
   // From upsample_argmax, out_height * out_width.
   uint8_t *labels, *stuff_labels;
   uint8_t* is_stuff;  // [num_classes]
-  size_t size;
+  char* inner;        // that of the operators, which take turns
+  size_t inner_size, size;
 
-  Workspace(const LpsPostprocessParams& p, void* base) {
-    Carver carver(base);
+  Workspace(const LpsPostprocessParams& p, LpsDevice device, void* base) {
+    lps::Carver carver(base);
     const size_t candidates = static_cast<size_t>(p.levels.num_levels) * p.topk;
     const size_t pixels = static_cast<size_t>(p.out_height) * p.out_width;
     candidate_boxes = carver.take<float>(candidates * 4);
@@ -54,14 +48,11 @@ struct Workspace {
     labels = carver.take<uint8_t>(pixels);
     stuff_labels = carver.take<uint8_t>(p.fill_stuff ? pixels : 0);
     is_stuff = carver.take<uint8_t>(p.fill_stuff ? p.num_classes : 0);
-    size = carver.size() + kAlignment;  // the caller's pointer may stand anywhere
+    inner_size = size_of_inner(p, device);
+    inner = carver.take<char>(inner_size);
+    size = carver.size();
   }
 };
-
-void* aligned(void* pointer) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
-  return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
-}
 
 // What the sizes of the workspace are made of; the rest is for the operators to judge.
 LpsStatus check(const LpsPostprocessParams& p) {
@@ -76,10 +67,31 @@ LpsStatus check(const LpsPostprocessParams& p) {
   return LPS_OK;
 }
 
+LpsStatus gather(const LpsContext* context, const lps::Candidates& candidates, const Workspace& w,
+                 const int32_t* num_detections, int32_t max_detections, lps::Box* boxes, float* scores,
+                 int32_t* box_labels) {
+  return lps::guarded(op, [&] {
+    if constexpr (lps::kHasCuda)
+      if (context->device == LPS_CUDA)
+        return lps::gather_detections_cuda(context->stream, candidates, w.kept, num_detections, max_detections, boxes,
+                                           scores, box_labels, w.levels);
+    lps::gather_detections_cpu(candidates, w.kept, *num_detections, max_detections, boxes, scores, box_labels,
+                               w.levels);
+  });
+}
+
+LpsStatus find_stuff(const LpsContext* context, const uint8_t* is_thing, int32_t num_classes, uint8_t* is_stuff) {
+  return lps::guarded(op, [&] {
+    if constexpr (lps::kHasCuda)
+      if (context->device == LPS_CUDA) return lps::invert_flags_cuda(context->stream, is_thing, num_classes, is_stuff);
+    for (int32_t c = 0; c < num_classes; ++c) is_stuff[c] = !is_thing[c];
+  });
+}
+
 }  // namespace
 
-size_t lps_postprocess_workspace_size(const LpsPostprocessParams* params, LpsDevice) {
-  return params != nullptr && check(*params) == LPS_OK ? Workspace(*params, nullptr).size : 0;
+size_t lps_postprocess_workspace_size(const LpsPostprocessParams* params, LpsDevice device) {
+  return params != nullptr && check(*params) == LPS_OK ? Workspace(*params, device, nullptr).size : 0;
 }
 
 LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* context, const float* logits,
@@ -91,16 +103,16 @@ LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* 
   const LpsPostprocessParams& p = *params;
   LPS_RETURN_IF_FAILED(check(p));
   LPS_RETURN_IF_FAILED(lps::check_device(op, context));
-  LPS_RETURN_IF_FAILED(lps::check_workspace(op, context, Workspace(p, nullptr).size));
+  const auto device = static_cast<LpsDevice>(context->device);
+  LPS_RETURN_IF_FAILED(lps::check_workspace(op, context, Workspace(p, device, nullptr).size));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "is_thing", is_thing));
   const bool any_detections = p.max_detections > 0;
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "boxes", boxes, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "scores", scores, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "box_labels", box_labels, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "num_detections", num_detections));
-  const Workspace w(p, aligned(context->workspace));
-  // The operators of the chain have no workspace on the CPU.
-  const LpsContext inner{context->device, context->stream, nullptr, 0};
+  const Workspace w(p, device, context->workspace);
+  const LpsContext inner{context->device, context->stream, w.inner, w.inner_size};
 
   const LpsDecodeParams decode = lps::decode_params(p);
   LPS_RETURN_IF_FAILED(lps_decode(&decode, &inner, logits, is_thing, ltrb, borderness, w.candidate_boxes,
@@ -108,14 +120,14 @@ LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* 
   const LpsNmsParams nms = lps::nms_params(p);
   LPS_RETURN_IF_FAILED(lps_nms(&nms, &inner, w.candidate_boxes, w.candidate_scores, w.candidate_labels,
                                w.num_candidates, w.kept, num_detections));
-  lps::gather_detections_cpu({reinterpret_cast<const lps::Box*>(w.candidate_boxes), w.candidate_scores,
-                              w.candidate_labels, w.candidate_levels},
-                             w.kept, *num_detections, p.max_detections, reinterpret_cast<lps::Box*>(boxes), scores,
-                             box_labels, w.levels);
+  const lps::Candidates candidates{reinterpret_cast<const lps::Box*>(w.candidate_boxes), w.candidate_scores,
+                                   w.candidate_labels, w.candidate_levels};
+  LPS_RETURN_IF_FAILED(gather(context, candidates, w, num_detections, p.max_detections,
+                              reinterpret_cast<lps::Box*>(boxes), scores, box_labels));
   const LpsUpsampleArgmaxParams argmax = lps::argmax_params(p);
   LPS_RETURN_IF_FAILED(lps_upsample_argmax(&argmax, &inner, logits, nullptr, w.labels));
   if (p.fill_stuff) {
-    for (int32_t c = 0; c < p.num_classes; ++c) w.is_stuff[c] = !is_thing[c];
+    LPS_RETURN_IF_FAILED(find_stuff(context, is_thing, p.num_classes, w.is_stuff));
     LPS_RETURN_IF_FAILED(lps_upsample_argmax(&argmax, &inner, logits, w.is_stuff, w.stuff_labels));
   }
   const LpsPasteBoxesParams paste = lps::paste_params(p);

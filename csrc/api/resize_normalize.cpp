@@ -2,6 +2,7 @@
 
 #include "api/status.h"
 #include "core/float_bits.h"
+#include "cuda/resize_normalize.h"
 
 namespace {
 
@@ -27,9 +28,17 @@ LpsStatus check_params(const LpsResizeNormalizeParams& p) {
   return LPS_OK;
 }
 
+size_t workspace_size(const LpsResizeNormalizeParams& p, int32_t device) {
+  if constexpr (lps::kHasCuda)
+    if (device == LPS_CUDA) return lps::resize_normalize_cuda_workspace(p);
+  return 0;
+}
+
 }  // namespace
 
-size_t lps_resize_normalize_workspace_size(const LpsResizeNormalizeParams*, LpsDevice) { return 0; }
+size_t lps_resize_normalize_workspace_size(const LpsResizeNormalizeParams* params, LpsDevice device) {
+  return params != nullptr && check_params(*params) == LPS_OK ? workspace_size(*params, device) : 0;
+}
 
 LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, const LpsContext* context, const uint8_t* image,
                                float* out) {
@@ -38,5 +47,10 @@ LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, const Lps
   LPS_RETURN_IF_FAILED(lps::check_device("resize_normalize", context));
   LPS_RETURN_IF_FAILED(lps::check_pointer("resize_normalize", "image", image));
   LPS_RETURN_IF_FAILED(lps::check_pointer("resize_normalize", "out", out));
-  return lps::guarded("resize_normalize", [&] { lps::resize_normalize_cpu(*params, image, out); });
+  LPS_RETURN_IF_FAILED(lps::check_workspace("resize_normalize", context, workspace_size(*params, context->device)));
+  return lps::guarded("resize_normalize", [&] {
+    if constexpr (lps::kHasCuda)
+      if (context->device == LPS_CUDA) return lps::resize_normalize_cuda(*params, *context, image, out);
+    lps::resize_normalize_cpu(*params, image, out);
+  });
 }

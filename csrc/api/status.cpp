@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "cuda/device.h"
+
 namespace lps {
 namespace {
 thread_local std::string last_error;
@@ -15,9 +17,15 @@ LpsStatus fail(LpsStatus status, std::string message) {
 LpsStatus check_device(const char* op, const LpsContext* context) {
   if (context == nullptr) return invalid(op, "context", "a pointer", "null");
   if (context->device == LPS_CPU) return LPS_OK;
-  if (context->device == LPS_CUDA)
-    return fail(LPS_NOT_BUILT,
-                std::string(op) + ": this build of liblpsnet has no CUDA code; move the data to the CPU");
+  if (context->device == LPS_CUDA) {
+    if (!kHasCuda)
+      return fail(LPS_NOT_BUILT, std::string(op) +
+                                     ": this build of liblpsnet has no CUDA code; move the data to the CPU, or rebuild "
+                                     "with LPSNET_CUDA=ON");
+    if (lps_num_cuda_devices() == 0)
+      return fail(LPS_CUDA_ERROR, std::string(op) + ": expected a CUDA device, found none");
+    return LPS_OK;
+  }
   return invalid(op, "context.device", "LPS_CPU (0) or LPS_CUDA (1)", context->device);
 }
 
@@ -55,3 +63,11 @@ LpsStatus check_scale(const char* op, float scale_y, float scale_x) {
 }  // namespace lps
 
 const char* lps_last_error(void) { return lps::last_error.c_str(); }
+
+int32_t lps_num_cuda_devices(void) {
+  if constexpr (lps::kHasCuda) {
+    static const int32_t count = lps::count_cuda_devices();
+    return count;
+  }
+  return 0;
+}

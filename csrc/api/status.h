@@ -5,9 +5,17 @@
 #include <sstream>
 #include <string>
 
+#include "core/device_error.h"
 #include "lpsnet.h"
 
 namespace lps {
+
+// Whether this build has kernels. What `if constexpr (kHasCuda)` guards need not be linked where it has none.
+#ifdef LPS_HAS_CUDA
+constexpr bool kHasCuda = true;
+#else
+constexpr bool kHasCuda = false;
+#endif
 
 // Remembers the message for lps_last_error and returns the status.
 LpsStatus fail(LpsStatus status, std::string message);
@@ -20,7 +28,7 @@ LpsStatus invalid(const char* op, const char* name, const char* expected, const 
   return fail(LPS_INVALID_ARGUMENT, message.str());
 }
 
-// LPS_OK on the CPU; elsewhere the error that says how to get there. Also catches a null context.
+// LPS_OK where the device is there; else the error that says how to get it. Also catches a null context.
 LpsStatus check_device(const char* op, const LpsContext* context);
 
 // LPS_OK where the pointer is there or, for an array without elements, not needed.
@@ -43,9 +51,18 @@ LpsStatus guarded(const char* op, Body&& body) {
     return LPS_OK;
   } catch (const std::bad_alloc&) {
     return fail(LPS_OUT_OF_MEMORY, std::string(op) + ": out of memory");
+  } catch (const DeviceError& error) {
+    return fail(LPS_CUDA_ERROR, std::string(op) + ": " + error.what());
   } catch (const std::exception& error) {
     return fail(LPS_INVALID_ARGUMENT, std::string(op) + ": " + error.what());
   }
+}
+
+// A size, or 0 with an error for lps_last_error where the device cannot say.
+template <typename Body>
+size_t guarded_size(const char* op, Body&& body) {
+  size_t size = 0;
+  return guarded(op, [&] { size = body(); }) == LPS_OK ? size : 0;
 }
 
 }  // namespace lps

@@ -1,6 +1,7 @@
 #include "cpu/upsample_argmax.h"
 
 #include "api/status.h"
+#include "cuda/upsample_argmax.h"
 
 size_t lps_upsample_argmax_workspace_size(const LpsUpsampleArgmaxParams*, LpsDevice) { return 0; }
 
@@ -18,5 +19,9 @@ LpsStatus lps_upsample_argmax(const LpsUpsampleArgmaxParams* params, const LpsCo
   LPS_RETURN_IF_FAILED(lps::check_device(op, context));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "logits", logits));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "labels", labels, params->out_height > 0 && params->out_width > 0));
-  return lps::guarded(op, [&] { lps::upsample_argmax_cpu(*params, logits, allowed, labels); });
+  return lps::guarded(op, [&] {
+    if constexpr (lps::kHasCuda)
+      if (context->device == LPS_CUDA) return lps::upsample_argmax_cuda(*params, *context, logits, allowed, labels);
+    lps::upsample_argmax_cpu(*params, logits, allowed, labels);
+  });
 }

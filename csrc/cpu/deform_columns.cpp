@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/deform.h"
+#include "core/deform_tile.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 
@@ -21,42 +21,9 @@ constexpr int kLanes = 16;             // partial sums of a dot product: their n
 constexpr int64_t kPositionGrain = 8;  // positions for one thread: 9 taps of 256 channels are about 10 us
 constexpr int64_t kChannelGrain = 64;  // channels for one thread of the scatter: whole cache lines
 
-// One tile of one image.
 template <typename T>
-struct Tile {
-  const LpsDeformColumnsParams& params;
-  const T *input, *offset, *mask;
+struct Tile : DeformTile<T> {
   const T* zeros;  // [channels], read where a corner counts as 0
-
-  int64_t num_taps() const { return static_cast<int64_t>(params.kernel_h) * params.kernel_w; }
-  int64_t num_positions() const { return static_cast<int64_t>(params.out_height) * params.out_width; }
-  int64_t group_channels() const { return params.channels / params.offset_groups; }
-  int64_t mask_index(int64_t group, int64_t tap, int64_t position) const {
-    return (group * num_taps() + tap) * num_positions() + position;
-  }
-  // Of dy; dx is num_positions() further.
-  int64_t offset_index(int64_t group, int64_t tap, int64_t position) const {
-    return (group * num_taps() + tap) * 2 * num_positions() + position;
-  }
-
-  DeformSample<T> sample(int64_t group, int64_t tap, int64_t position) const {
-    const LpsDeformColumnsParams& p = params;
-    const int row = static_cast<int>(position / p.out_width), column = static_cast<int>(position % p.out_width);
-    const int tap_y = static_cast<int>(tap / p.kernel_w), tap_x = static_cast<int>(tap % p.kernel_w);
-    const T* shift = offset + offset_index(group, tap, position);
-    const T y = static_cast<T>(deform_base(row, tap_y, p.stride_h, p.padding_h, p.dilation_h)) + shift[0];
-    const T x =
-        static_cast<T>(deform_base(column, tap_x, p.stride_w, p.padding_w, p.dilation_w)) + shift[num_positions()];
-    return deform_sample(y, x, p.height, p.width);
-  }
-  T mask_value(int64_t group, int64_t tap, int64_t position) const {
-    return mask ? mask[mask_index(group, tap, position)] : T(1);
-  }
-  // The first of all channels at a corner, or null outside.
-  const T* corner(const DeformSample<T>& s, int i) const {
-    const int64_t pixel = deform_corner_pixel(s, i, params.height, params.width);
-    return pixel < 0 ? nullptr : input + pixel * params.channels;
-  }
 };
 
 template <typename T>
@@ -203,7 +170,7 @@ template <typename T>
 void deform_columns_cpu(const LpsDeformColumnsParams& params, const T* input, const T* offset, const T* mask,
                         T* columns) {
   const std::vector<T> zeros(params.channels);
-  const Tile<T> tile{params, input, offset, mask, zeros.data()};
+  const Tile<T> tile{{params, input, offset, mask}, zeros.data()};
   parallel_for(params.end - params.begin, kPositionGrain, [&](int64_t begin, int64_t end) {
     gather_clones(tile, columns, params.begin + begin, params.begin + end);
   });
@@ -213,7 +180,7 @@ template <typename T>
 void deform_columns_backward_cpu(const LpsDeformColumnsParams& params, const T* input, const T* offset, const T* mask,
                                  const T* grad_columns, T* grad_input, T* grad_offset, T* grad_mask) {
   const std::vector<T> zeros(params.channels);
-  const Tile<T> tile{params, input, offset, mask, zeros.data()};
+  const Tile<T> tile{{params, input, offset, mask}, zeros.data()};
   parallel_for(params.end - params.begin, kPositionGrain, [&](int64_t begin, int64_t end) {
     offset_gradients_clones(tile, grad_columns, grad_offset, grad_mask, params.begin + begin, params.begin + end);
   });

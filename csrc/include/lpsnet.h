@@ -45,6 +45,9 @@ LPS_API const char* lps_last_error(void);
 LPS_API LpsStatus lps_set_num_threads(int32_t num_threads);
 LPS_API int32_t lps_num_threads(void);
 
+// How many CUDA devices there are; 0 also where this build has no CUDA code.
+LPS_API int32_t lps_num_cuda_devices(void);
+
 // The feature levels of the box head. ------------------------------------------------------------------------
 #define LPS_MAX_LEVELS 8
 

@@ -14,6 +14,7 @@ import torch
 from lpsnet import atomic
 from lpsnet.config import Recipe
 from lpsnet.data.build import build_dataset
+from lpsnet.data.classes import expect_classes
 from lpsnet.data.sample import Dataset, Subset
 from lpsnet.fields import from_dict
 from lpsnet.models.lpsnet import LPSNet
@@ -50,6 +51,7 @@ class Order:
 def samples(recipe: Recipe, data: str | Path | None, split: str, limit: int | None) -> Dataset:
     """A split of a recipe's data set, or the first `limit` samples of it."""
     dataset = build_dataset(recipe.dataset, None if data is None else Path(data), split)
+    expect_classes(recipe, dataset)
     return dataset if limit is None else Subset(dataset, range(min(limit, len(dataset))))
 
 

@@ -1,5 +1,6 @@
 """``lpsnet-train``: trains a recipe; every field of it can be given on the command line."""
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -63,6 +64,7 @@ class Arguments:
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point: exits with 1 and one line where the user can mend what is wrong, with 130 after a signal."""
     arguments = tyro.cli(Arguments, args=args)
+    from lpsnet.training.divergence import TrainingDiverged
     from lpsnet.training.interrupt import TrainingInterrupted
 
     console = Console(stderr=True, soft_wrap=True)
@@ -72,9 +74,11 @@ def main(args: Sequence[str] | None = None) -> None:
 
     try:
         run(arguments, console)
-    except TrainingInterrupted as stop:
-        say(f"stopped by {stop}; go on with --resume --output {arguments.output}")
-        sys.exit(130)
+    except (TrainingInterrupted, TrainingDiverged) as stop:  # of all processes alike: one line is enough
+        stopped = isinstance(stop, TrainingInterrupted)
+        if os.environ.get("RANK", "0") == "0":
+            say(f"stopped by {stop}; go on with --resume --output {arguments.output}" if stopped else stop)
+        sys.exit(130 if stopped else 1)
     except KeyboardInterrupt:
         say(f"stopped; what was saved is in {arguments.output}")
         sys.exit(130)
