@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import statistics
@@ -5,14 +6,14 @@ import statistics
 import pytest
 import torch
 
-from lpsnet.ablation import cli, execute
+from lpsnet.ablation import cli, execute, training
 from lpsnet.ablation.catalogue import ABLATIONS, METRICS, Row, Scoring, get_ablation
 from lpsnet.ablation.plan import plan
 from lpsnet.ablation.results import Result
 from lpsnet.ablation.table import cells, markdown, mean_and_deviation, print_table
 from lpsnet.config import RECIPES, get_recipe
 from lpsnet.fields import differences, replaced
-from lpsnet.training.loop import TrainingDiverged
+from lpsnet.training.divergence import TrainingDiverged
 
 TINY = [
     *("--recipe", "lpsnet_tiny_synthetic", "--no-pretrained", "--limit", "2", "--train-limit", "4", "--threads", "1"),
@@ -47,8 +48,8 @@ def trainings(monkeypatch) -> list[tuple]:
         calls.append((output.relative_to(output.parents[1]).as_posix(), kwargs["resume"]))
         return train(model, dataset, output, **kwargs)
 
-    train = execute.train
-    monkeypatch.setattr(execute, "train", counted)
+    train = training.train
+    monkeypatch.setattr(training, "train", counted)
     return calls
 
 
@@ -149,15 +150,45 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, trainings, monkeypatch):
         assert whole["per_class"] == cut["per_class"]
 
 
+def test_two_processes_train_as_one(tmp_path):
+    recipe = get_recipe("lpsnet_tiny_synthetic")
+    small = {"fpn_channels": 16, "ppm_channels": 8, "box_channels": 16, "semantic_channels": (16,)}
+    few = {"iterations": 2, "batch_size": 2, "workers": 0, "warmup": 1}
+    settings = {f"model.{k}": v for k, v in small.items()} | {f"train.{k}": v for k, v in few.items()}
+    order = training.Order(replaced(recipe, settings), None, 4, "cpu", False, None)
+    steps: list[int] = []
+    models = (
+        training.train_here(order, tmp_path / "one", steps.append),
+        training.train_in_processes(order, tmp_path / "two", 2, lambda _: None),
+    )
+    assert steps == [1, 2]
+    logs = [[json.loads(line) for line in (tmp_path / n / "log.jsonl").open()] for n in ("one", "two")]
+    assert [[line["total"] for line in log] for log in logs][1] == pytest.approx(
+        [x["total"] for x in logs[0]], rel=0.01
+    )
+    assert all(not model.training for model in models)
+    assert differences(models[0].recipe, models[1].recipe) == []
+    with pytest.raises(RuntimeError, match=r"a process of the training in .* failed"):
+        training.train_in_processes(dataclasses.replace(order, data="nowhere"), tmp_path / "bad", 1, lambda _: None)
+
+
+def test_the_last_step_of_a_log(tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert training._last_step(log) == 0
+    for text, step in (("", 0), ('{"step": 1', 0), ('{"step": 1}\n', 1), ('{"step": 1}\n{"step": 2}\n{"st', 2)):
+        log.write_text(text)
+        assert training._last_step(log) == step
+
+
 def test_a_run_that_fails_leaves_the_others(tmp_path, capsys, monkeypatch):
-    train = execute.train
+    train = training.train
 
     def failing(model, dataset, output, **kwargs):
         if model.recipe.model.context == "gap":
             raise TrainingDiverged("the loss is nan")
         return train(model, dataset, output, **kwargs)
 
-    monkeypatch.setattr(execute, "train", failing)
+    monkeypatch.setattr(training, "train", failing)
     assert run("context", "--output", str(tmp_path), *TINY, "--set", "train.iterations=1") == 1
     captured = capsys.readouterr()
     assert "lpsnet-ablation: 1/3 Global Average Pooling, seed 0 failed: the loss is nan" in captured.err
@@ -190,6 +221,8 @@ def test_results_of_other_settings_are_refused_before_training(tmp_path, capsys,
         (["context", "--output", "x", "--recipe", "upsnet"], "recipe: expected one of"),
         (["context", "--output", "x", "--set", "train.iterations=many"], "train.iterations: expected int, got 'many'"),
         (["context", "--output", "x", "--set", "train.seed=1"], "expected the seed in --seeds, got train.seed"),
+        (["context", "--output", "x", "--processes", "0"], "processes: expected at least 1, got 0"),
+        (["context", "--output", "x", "--backbone-weights", "r", "--no-pretrained"], "--pretrained only"),
         (["context", "--output", "x", "--seeds", "1", "1"], "seeds: expected at least one and each once, got [1, 1]"),
         (["context", "--output", "x", "--recipe", "lpsnet_lite0_camvid"], "root: expected the folder of camvid"),
     ],

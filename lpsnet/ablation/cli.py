@@ -50,6 +50,7 @@ class Arguments:
         limit: score the first so many samples only.
         train_limit: train on the first so many samples only.
         device: cpu or cuda.
+        processes: that train one model together on this machine, each with its own GPU where the device is cuda.
         threads: of torch and liblpsnet on the CPU; 0 leaves their choice.
         pretrained: start from the ImageNet weights of the backbone.
         backbone_weights: their file; needed for a ResNet, in torchvision's form, and otherwise found in its package.
@@ -68,6 +69,7 @@ class Arguments:
     limit: int | None = None
     train_limit: int | None = None
     device: str = "cpu"
+    processes: int = 1
     threads: int = 0
     pretrained: bool = True
     backbone_weights: Path | None = None
@@ -128,6 +130,8 @@ def run(arguments: Arguments, console: Console) -> bool:
         raise ValueError("expected the name of an ablation and --output FOLDER; --list shows the names")
     if arguments.backbone_weights is not None and not arguments.pretrained:
         raise ValueError("backbone-weights: expected them with --pretrained only, got --no-pretrained")
+    if arguments.processes < 1:
+        raise ValueError(f"processes: expected at least 1, got {arguments.processes}")
     for name, values in (("seeds", arguments.seeds), ("splits", arguments.splits)):
         if not values or len(set(values)) != len(values):
             raise ValueError(f"{name}: expected at least one and each once, got {list(values)}")
@@ -150,6 +154,7 @@ def run(arguments: Arguments, console: Console) -> bool:
         arguments.train_limit,
         arguments.limit,
         arguments.device,
+        arguments.processes,
         arguments.pretrained,
         arguments.backbone_weights,
     )

@@ -1,23 +1,16 @@
-"""Trains and scores the runs of an ablation, in this process, one after the other."""
+"""Trains and scores the runs of an ablation, one after the other."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from lpsnet.ablation.plan import Run
 from lpsnet.ablation.results import Result, Setting, read_result, write_result
-from lpsnet.config import Recipe
-from lpsnet.data.build import build_dataset
-from lpsnet.data.classes import expect_classes
-from lpsnet.data.sample import Dataset, Subset
+from lpsnet.ablation.training import Order, samples, train_here, train_in_processes
 from lpsnet.evaluation.evaluate import Scores, evaluate_samples
 from lpsnet.evaluation.predictor import Predictor
 from lpsnet.models.lpsnet import LPSNet
-from lpsnet.training.loop import train
-from lpsnet.training.state import has_state
 
 OnProgress = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and how much there is."""
@@ -31,6 +24,7 @@ class Runner:
         data: folder or YAML file of the data set; None for the synthetic one.
         train_limit, limit: train on, and score, the first so many samples only; None takes all.
         device: cpu or cuda.
+        processes: that train one model together, on this machine; one of them scores it.
         pretrained: start from the ImageNet weights of the backbone.
         backbone_weights: the file that has them; None takes that of the installed package.
     """
@@ -39,6 +33,7 @@ class Runner:
     train_limit: int | None
     limit: int | None
     device: str
+    processes: int
     pretrained: bool
     backbone_weights: Path | None
     _model: tuple[Path, LPSNet] | None = field(default=None, init=False)
@@ -54,6 +49,7 @@ class Runner:
 
         Raises:
             TrainingDiverged, DataError, TrainingInterrupted: see `train`.
+            RuntimeError: one of several processes failed.
             ValueError, OSError: data or files that do not fit, also those of another command in the run's folder.
         """
         result = self.done(run, split)
@@ -77,24 +73,19 @@ class Runner:
         return self._model[1]
 
     def _train(self, run: Run, on_progress: OnProgress) -> LPSNet:
-        dataset = _samples(run.trained, self.data, "train", self.train_limit)
-        resume = has_state(run.folder)
-        torch.manual_seed(run.seed)
-        model = LPSNet(run.trained)
-        if self.pretrained and not resume:
-            model.load_pretrained_backbone(self.backbone_weights)
+        data, weights = (None if path is None else str(path) for path in (self.data, self.backbone_weights))
+        order = Order(run.trained, data, self.train_limit, self.device, self.pretrained, weights)
         steps = run.trained.train.iterations
-        return train(
-            model,
-            dataset,
-            run.folder,
-            device=self.device,
-            resume=resume,
-            on_step=lambda report: on_progress("training", report.step, steps),
-        )
+
+        def show(step: int) -> None:
+            on_progress("training", step, steps)
+
+        if self.processes == 1:
+            return train_here(order, run.folder, show)
+        return train_in_processes(order, run.folder, self.processes, show)
 
     def _score(self, model: LPSNet, run: Run, split: str, on_progress: OnProgress) -> Scores:
-        dataset = _samples(run.recipe, self.data, split, self.limit)
+        dataset = samples(run.recipe, self.data, split, self.limit)
         count, test = len(dataset), run.row.test
         predict = Predictor(model, self.device, run.recipe.postprocess, test.scales, test.flip, test.oracle)
         return evaluate_samples(
@@ -103,9 +94,3 @@ class Runner:
             run.recipe.categories,
             on_image=lambda done: on_progress(f"scoring on {split}", done, count),
         )
-
-
-def _samples(recipe: Recipe, data: Path | None, split: str, limit: int | None) -> Dataset:
-    dataset = build_dataset(recipe.dataset, data, split)
-    expect_classes(recipe, dataset)
-    return dataset if limit is None else Subset(dataset, range(min(limit, len(dataset))))

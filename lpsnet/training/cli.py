@@ -36,6 +36,8 @@ class Arguments:
         device: cpu or cuda.
         threads: of torch on the CPU; 0 leaves its choice.
         pretrained: start from the ImageNet weights of the backbone, unless `init` brings all of a backbone's.
+        backbone_weights: the file that has them; needed for a ResNet, in torchvision's form, and otherwise found in its
+            package.
         init: a checkpoint, by its file or its packaged name, whose tensors of matching keys and shapes the run starts
             from; those not taken are listed.
         resume: go on where the run in `output` stopped.
@@ -52,6 +54,7 @@ class Arguments:
     device: str = "cpu"
     threads: int = 0
     pretrained: bool = True
+    backbone_weights: Path | None = None
     init: str | None = None
     resume: bool = False
     auto_resume: bool = False
@@ -125,7 +128,7 @@ def _initialize(model: "LPSNet", arguments: Arguments, console: Console | None) 
     own = model.state_dict()
     covered = all(k in state and state[k].shape == v.shape for k, v in own.items() if k.startswith("backbone."))
     if arguments.pretrained and not covered:
-        model.load_pretrained_backbone()
+        model.load_pretrained_backbone(arguments.backbone_weights)
     if arguments.init is not None:
         transfer = load_matching(model, state)
         if console is not None:
