@@ -88,7 +88,7 @@ def test_a_signal_to_all_processes_ends_the_step_and_saves(tmp_path):
     process = start("train", *arguments(tmp_path, 1000))
     wait_for_step(process, 3)
     os.killpg(process.pid, signal.SIGTERM)  # the workers too, as a batch system does
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     steps = len(logged(tmp_path))
     assert error == (f"lpsnet-train: stopped by SIGTERM after step {steps}; go on with --resume --output {tmp_path}\n")

@@ -3,11 +3,13 @@
 A run that goes on after a stop, with as many processes or another number of them, sees what it would have seen.
 """
 
+import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 import cv2
 import numpy as np
@@ -167,8 +169,10 @@ def normalize(image: np.ndarray, config: InputConfig) -> np.ndarray:
 
 def batches(
     dataset: Dataset, recipe: Recipe, first_step: int, rank: int = 0, world: int = 1, pin_memory: bool = False
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of steps first_step .. iterations - 1, loaded ahead by the recipe's workers.
+
+    Closing it ends the workers.
 
     Args:
         dataset: read by all processes.
@@ -208,7 +212,7 @@ def worker_errors() -> Iterator[None]:
         ) from error
 
 
-def _checked(loader: DataLoader) -> Iterator[Batch]:
+def _checked(loader: DataLoader) -> Generator[Batch, None, None]:
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch
@@ -244,11 +248,13 @@ def _pad(sample: Sample, height: int, width: int) -> Sample:
 
 
 def _start_worker(_: int) -> None:
-    """One thread each; a signal to the whole group of processes is the main one's to answer."""
+    """One thread each. A signal to the whole group of processes is the main one's to answer, so SIGTERM counts only
+    when it comes again: from the main process, to a worker that did not end by itself."""
     from lpsnet.native.library import set_num_threads
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    received = count()
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1) if next(received) else None)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     set_num_threads(1)

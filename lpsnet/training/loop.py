@@ -2,8 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,9 @@ def train(
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(worker_errors())
         log = stack.enter_context(Log(output / LOG_NAME, run.step)) if ranks.is_main else None
+        loaded = stack.enter_context(closing(run.batches()))
         last_time = time.perf_counter()
-        for batch in run.batches():
+        for batch in loaded:
             waited = time.perf_counter() - last_time
             # One exchange tells all that the processes must agree on before the step.
             counts = run.counts(batch)
@@ -123,7 +124,7 @@ class _Run:
         if self.ranks.is_main:
             (self.output / REPORT_NAME).unlink(missing_ok=True)
 
-    def batches(self) -> Any:
+    def batches(self) -> Generator[Batch, None, None]:
         """This process's part of the batches that are left."""
         ranks = self.ranks
         pin_memory = ranks.device.type == "cuda"
