@@ -239,7 +239,12 @@ LPS_API LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsC
 // A sample at (y, x), pixel (i, j) being at (i, j), is bilinear over an image that is zero outside. A sample at
 // y <= -1, y >= height, x <= -1, x >= width or NaN is 0, whatever its mask, and passes no gradient on. A corner whose
 // bilinear weight is 0 counts as 0 even where the input is infinite or NaN.
-typedef enum { LPS_FLOAT32 = 0, LPS_FLOAT64 = 1 } LpsDtype;
+typedef enum {
+  LPS_FLOAT32 = 0,
+  LPS_FLOAT64 = 1,
+  LPS_FLOAT16 = 2,
+  LPS_BFLOAT16 = 3,
+} LpsDtype;
 
 typedef struct {
   int32_t dtype;                    // LpsDtype of every array
