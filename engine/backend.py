@@ -21,9 +21,7 @@ class Backend(Protocol):
     recipe: Recipe
     runs_on: str
 
-    def predict(
-        self, image: np.ndarray, config: PostprocessConfig, timer: StageTimer, profile: bool
-    ) -> PanopticResult:
+    def predict(self, image: np.ndarray, config: PostprocessConfig, timer: StageTimer, profile: bool) -> PanopticResult:
         """The panoptic map of uint8[H, W, 3] RGB, each stage timed by `timer`; `profile` asks for as many stages as
         the backend can tell apart. Raises ValueError for any other image, or a setting out of its range."""
 
@@ -52,9 +50,7 @@ class HostPipeline:
         self.runs_on = network.runs_on
         self._network = network
 
-    def predict(
-        self, image: np.ndarray, config: PostprocessConfig, timer: StageTimer, profile: bool
-    ) -> PanopticResult:
+    def predict(self, image: np.ndarray, config: PostprocessConfig, timer: StageTimer, profile: bool) -> PanopticResult:
         """See `Backend`. The stages are preprocess, network, and postprocess or its operators."""
         with timer("preprocess"):
             prepared = prepare(image, self.recipe.input)
