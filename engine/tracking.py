@@ -15,26 +15,40 @@ class Track:
     Attributes:
         id: its number in the stream, from 1; never given again.
         label: index of its class.
-        age: frames since it was first seen, the first one included.
+        age: frames from when it was first seen to when it was last seen, both included.
         missed: frames since it was last seen.
         segment: of the frame that it was last seen in.
         box: of that segment, float64[4] xyxy in shares of the frame's width and height.
+        velocity: float64[2] of the middle of the box, per frame.
     """
 
     id: int
     label: int
     segment: Segment = field(repr=False)
     box: np.ndarray = field(repr=False)
+    velocity: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(2))
     age: int = 1
     missed: int = 0
+
+    def shift(self) -> np.ndarray:
+        """float64[2], how far it ought to have moved since it was last seen."""
+        return self.velocity * (self.missed + 1)
+
+    def see(self, segment: Segment, box: np.ndarray) -> None:
+        """Takes the segment of a new frame."""
+        moved = (box[:2] + box[2:] - self.box[:2] - self.box[2:]) / 2
+        self.velocity = moved / (self.missed + 1)
+        self.segment, self.box = segment, box
+        self.age += self.missed + 1
+        self.missed = 0
 
 
 class Tracker:
     """Gives the thing segments of successive frames the numbers of their objects.
 
     Segments are matched within a class, the best overlap first: by the IoU of masks with what the frame before showed,
-    then by the IoU of boxes with all that is left, so that an object may be lost for some frames. Nothing is predicted:
-    an object that moves by more than its own size from one frame to the next gets a new number.
+    then by the IoU of boxes with all that is left, so that an object may be lost for some frames. Each is expected where
+    its last movement would bring it. A new object that moves by more than its own size in a frame gets a new number.
 
     Args:
         min_iou: least IoU of a match, above 0 and at most 1.
@@ -66,18 +80,22 @@ class Tracker:
             self._match(found, [(_mask_iou(self._ids, result.ids, t, s), t, s) for t, s in _pairs(seen, things)])
         rest = [t for t in self._tracks if all(t is not other for other in found.values())]
         left = [s for s in things if s.id not in found]
-        self._match(found, [(_box_iou(t.box, boxes[s.id]), t, s) for t, s in _pairs(rest, left)])
+        self._match(
+            found, [(_box_iou(t.box + np.tile(t.shift(), 2), boxes[s.id]), t, s) for t, s in _pairs(rest, left)]
+        )
+        again = {track.id: segment_id for segment_id, track in found.items()}
+        of_id = {s.id: s for s in things}
         for track in self._tracks:
-            track.age += 1
-            track.missed += 1
+            if track.id in again:
+                track.see(of_id[again[track.id]], boxes[again[track.id]])
+            else:
+                track.missed += 1
+        self._tracks = [t for t in self._tracks if t.missed <= self._patience]
         for segment in things:
             if segment.id not in found:
                 self.count += 1
                 found[segment.id] = Track(self.count, segment.label, segment, boxes[segment.id])
                 self._tracks.append(found[segment.id])
-            track = found[segment.id]
-            track.segment, track.box, track.missed = segment, boxes[segment.id], 0
-        self._tracks = [t for t in self._tracks if t.missed <= self._patience]
         self._ids = result.ids
         return found
 
@@ -96,12 +114,15 @@ def _pairs(tracks: Iterable[Track], segments: list[Segment]) -> list[tuple[Track
 
 def _mask_iou(before: np.ndarray, now: np.ndarray, track: Track, segment: Segment) -> float:
     """Of an object's mask in the frame before, where it was seen, and a segment of this one."""
+    height, width = now.shape
+    dx, dy = (round(float(share) * side) for share, side in zip(track.shift(), (width, height), strict=True))
     a, b = track.segment.box, segment.box
+    a = (a[0] + dx, a[1] + dy, a[2] + dx, a[3] + dy)
     x1, y1, x2, y2 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
     if x1 >= x2 or y1 >= y2:
         return 0.0
-    crop = np.s_[y1:y2, x1:x2]
-    shared = np.count_nonzero((before[crop] == track.segment.id) & (now[crop] == segment.id))
+    old = before[y1 - dy : y2 - dy, x1 - dx : x2 - dx] == track.segment.id
+    shared = np.count_nonzero(old & (now[y1:y2, x1:x2] == segment.id))
     return shared / (track.segment.area + segment.area - shared)
 
 

@@ -260,7 +260,7 @@ class StreamConfig:
     timeout: float = 10.0
     reconnects: int = 5
     backoff: float = 0.5
-    track_iou: float = 0.3
+    track_iou: float = 0.2
     track_patience: int = 15
     codec: Literal["mp4v", "avc1", "vp09", "av01"] = "mp4v"
     frame_rate: float = 25.0
