@@ -83,6 +83,7 @@ class Stream:
         self._written = threading.Event()
         self._predicting = itertools.count(config.workers - 1, -1)  # next() is atomic
         self._failed_in_a_row = 0
+        self._left_behind = False
 
     def run(
         self,
@@ -107,10 +108,10 @@ class Stream:
         for thread in (reader, *stages):
             thread.start()
         try:
-            self._wait(reader, stopped, show)
+            self._wait(stopped, show)
             for thread in stages:
                 thread.join()
-            reader.join(_GRACE)
+            reader.join(0 if self._left_behind else _GRACE)
         except BaseException:  # such as a second Ctrl-C
             self._abort()
             stages[-1].join(_GRACE)  # what it writes to is closed next
@@ -118,24 +119,25 @@ class Stream:
         show(self.statistics)
         return self.statistics
 
-    def _wait(
-        self, reader: threading.Thread, stopped: Callable[[], bool], show: Callable[[StreamStatistics], None]
-    ) -> None:
-        stop_by: float | None = None
+    def _wait(self, stopped: Callable[[], bool], show: Callable[[StreamStatistics], None]) -> None:
+        """Until everything is written. Passes a stop on to the source, and leaves one behind that hangs."""
+        stop_at: float | None = None
         while not self._written.wait(_POLL):
             show(self.statistics)
-            if stop_by is None and stopped():
+            if stop_at is None and stopped():
+                stop_at = monotonic()
                 self._source.stop()
-                stop_by = monotonic() + _GRACE
-            waiting_since = self._source.waiting_since
-            if waiting_since is not None and monotonic() - waiting_since > _HANG * self._config.timeout:
-                self._fail(
-                    SourceError(f"{self._source.name}: hangs: no answer for {_HANG * self._config.timeout:.0f} s")
-                )
-                self._source.stop()
-                self._frames.close()
-            if stop_by is not None and monotonic() > stop_by and reader.is_alive():
-                self._frames.close()
+            since = self._source.waiting_since
+            if since is None or self._left_behind:
+                continue
+            limit = _HANG * self._config.timeout
+            if stop_at is None and monotonic() - since > limit:
+                self._fail(SourceError(f"{self._source.name}: hangs: no answer for {limit:g} s"))
+            elif stop_at is None or monotonic() - max(since, stop_at) < _GRACE:
+                continue
+            self._left_behind = True
+            self._source.stop()
+            self._frames.close()
 
     def _read(self) -> None:
         """The first stage. Its failure ends the stream in order: what was read before is still finished."""

@@ -47,8 +47,9 @@ class Tracker:
     """Gives the thing segments of successive frames the numbers of their objects.
 
     Segments are matched within a class, the best overlap first: by the IoU of masks with what the frame before showed,
-    then by the IoU of boxes with all that is left, so that an object may be lost for some frames. Each is expected where
-    its last movement would bring it. A new object that moves by more than its own size in a frame gets a new number.
+    then by the IoU of boxes with all that is left, so that an object may be lost for some frames. Each is expected
+    where its last movement would bring it. A new object that moves by more than its own size in a frame gets another
+    number.
 
     Args:
         min_iou: least IoU of a match, above 0 and at most 1.

@@ -27,7 +27,7 @@ def write_video(
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), rate, size[::-1])
     assert writer.isOpened()
     for i in range(frames):
-        writer.write(np.full((*size, 3), 8 * i, np.uint8))
+        writer.write(np.full((*size, 3), 8 * (i % 32), np.uint8))
     writer.release()
     return path
 
@@ -83,7 +83,7 @@ class FakeCapture:
 
 def gray(i: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     """Frame i of `write_video`, as a capture gives it."""
-    return np.full((*size, 3), 8 * i, np.uint8)
+    return np.full((*size, 3), 8 * (i % 32), np.uint8)
 
 
 def camera(captures: Iterable[FakeCapture], config: StreamConfig = QUICK) -> CaptureSource:

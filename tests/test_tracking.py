@@ -116,7 +116,9 @@ def test_every_thing_has_one_number_of_its_own(frames):
         assert all(tracks[s.id].segment == s for s in result.segments)
 
 
-@pytest.mark.parametrize(("iou", "patience", "message"), [(0, 5, "track_iou"), (1.5, 5, "track_iou"), (0.3, -1, "track_patience")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("iou", "patience", "message"), [(0, 5, "track_iou"), (1.5, 5, "track_iou"), (0.3, -1, "track_patience")]
+)
 def test_settings_out_of_range(iou, patience, message):
     with pytest.raises(ValueError, match=message):
         Tracker(iou, patience)
