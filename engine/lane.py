@@ -61,7 +61,9 @@ class Lane:
             with self.stream.entered(images):
                 captured = self._captured(frames, shape)
                 if captured is None:
-                    return self._enqueue(frames, images, shape, unwatched)
+                    enqueued = self._enqueue(frames, images, shape, unwatched)
+                    self._remember(shape)
+                    return enqueued
                 captured.images.copy_(images, non_blocking=True)
                 captured.graph.replay()
                 blocks = captured.blocks.clone()  # the next replay writes over the graph's own
@@ -104,19 +106,21 @@ class Lane:
         if shape in self._graphs:
             self._graphs.move_to_end(shape)
             return self._graphs[shape]
-        if not self._max_graphs:
-            return None
-        if shape not in self._seen:
-            self._seen[shape] = None
-            if len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
+        if not self._max_graphs or shape not in self._seen:
             return None
         if len(self._graphs) == self._max_graphs:
             self.stream.synchronize()
             self._evict()
         captured = self._capture(frames, shape)
         self._graphs[shape] = captured
+        del self._seen[shape]  # once its graph is gone, it has to come twice again
         return captured
+
+    def _remember(self, shape: FrameShape) -> None:
+        self._seen[shape] = None
+        self._seen.move_to_end(shape)
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
 
     def _capture(self, frames: Frames, shape: FrameShape) -> _Captured:
         images = torch.zeros(shape.batch, shape.height, shape.width, 3, dtype=torch.uint8, device=self.stream.device)
