@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpsnet.config import PostprocessConfig, Recipe
+from lpsnet.config import PostprocessConfig, Recipe, RuntimeConfig
 from lpsnet.inference import StageTimer
 from lpsnet.structures import PanopticResult
 
@@ -50,14 +50,23 @@ class Engine:
         self._backend: Backend | None = backend
 
     @classmethod
-    def of(cls, model: "LPSNet", device: str = "cpu") -> "Engine":
-        """The engine of a torch network, which is put into evaluation mode.
+    def of(cls, model: "LPSNet", runtime: RuntimeConfig | str = "cpu") -> "Engine":
+        """The engine of a torch network.
 
         Args:
-            model: the network.
-            device: ``cpu`` or ``cuda``.
+            model: is copied: what becomes of it afterwards does not matter.
+            runtime: what to run on, or a device, for the defaults of the rest.
+
+        Raises:
+            ValueError: a device that is not there.
         """
-        return cls(HostPipeline(TorchNetwork(model, device)))
+        if isinstance(runtime, str):
+            runtime = RuntimeConfig(device=runtime)
+        if runtime.device == "cpu":
+            return cls(HostPipeline(TorchNetwork(model, runtime)))
+        from .torch_cuda import TorchCudaPipeline
+
+        return cls(TorchCudaPipeline(model, runtime))
 
     def predict(
         self, image: np.ndarray | str | Path, config: PostprocessConfig | None = None, profile: bool = False
