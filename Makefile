@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INPUT ?=
-SOURCES := lpsnet engine tests benchmarks setup.py
+SOURCES := lpsnet engine export tests benchmarks setup.py
 NATIVE := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test test-slow test-emulated cuda-all lint format sanitize bench clean
@@ -33,7 +33,7 @@ bench: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy lpsnet engine
+	$(BIN)/mypy lpsnet engine export
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 format: $(VENV)/.installed
