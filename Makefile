@@ -25,7 +25,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow -s
 
 # Each operator beside what a user would have instead. On a machine that does nothing else.
-BENCHMARKS := deform_conv2d upsample_argmax paste_boxes nms decode postprocess
+BENCHMARKS := deform_conv2d upsample_argmax paste_boxes nms decode postprocess pipeline
 bench: $(VENV)/.installed
 	mkdir -p out/benchmarks
 	for b in $(BENCHMARKS); do $(BIN)/python benchmarks/$$b.py --json out/benchmarks/$$b.json || failed=1; done; test -z "$$failed"

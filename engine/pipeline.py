@@ -81,7 +81,7 @@ class Engine:
 
         Returns:
             The result. Its `timings` are milliseconds per stage, such as read, preprocess, network, and postprocess or
-            its operators. Ids and segments do not depend on `profile`.
+            its operators. Ids and segments do not depend on `profile`, but for the rounding of a GPU.
 
         Raises:
             ValueError: an image that cannot be read, or of another shape or dtype; a setting out of its range.

@@ -168,7 +168,7 @@ def _new_stream(device: torch.device) -> Stream:
 def _expect_batch(images: Tensor, device: torch.device) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
         raise ValueError(f"images: expected uint8 [N, H, W, 3], got {images.dtype} {list(images.shape)}")
-    if images.device.type != device.type or device.index not in (None, images.device.index):
+    if images.device != device:
         raise ValueError(f"images: expected a tensor on {device}, got {images.device}")
 
 
