@@ -158,6 +158,31 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class ExportBounds:
+    """What must hold of an exported model beside its checkpoint before it counts.
+
+    Attributes:
+        relative_error: of each dense output, its greatest difference over its greatest magnitude.
+        agreement: the share of pixels in the same segment, mean over the images.
+        pq_loss: points of panoptic quality.
+    """
+
+    relative_error: float
+    agreement: float
+    pq_loss: float
+
+
+EXPORT_BOUNDS = {
+    "fp32": ExportBounds(1e-3, 0.999, 0.1),
+    "fp16": ExportBounds(5e-2, 0.98, 0.5),
+    "int8": ExportBounds(float("inf"), 0.85, 1.0),
+}
+"""By precision. Ours: float32 sums in another order, half precision rounds, and what int8 may cost is up to the PQ."""
+EXPORT_IMAGES = 20
+"""So many images an exported model is compared on unless more are asked for."""
+
+
+@dataclass(frozen=True)
 class TargetConfig:
     """What each point of the box head learns.
 
