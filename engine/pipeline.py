@@ -6,31 +6,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpsnet.config import PostprocessConfig, Recipe
+from lpsnet.config import PostprocessConfig, Recipe, RuntimeConfig
 from lpsnet.inference import StageTimer
 from lpsnet.structures import PanopticResult
 
-from .backend import Backend, HostPipeline, timed
+from .backend import Backend, timed
 from .images import read_image
-from .torch_backend import TorchNetwork
+from .models import open_backend
+from .torch_backend import open_torch
 
 if TYPE_CHECKING:
     from lpsnet.models.lpsnet import LPSNet
 
 
-def load(name_or_path: str | Path, device: str = "cpu") -> "Engine":
-    """The engine of a packaged model or of a checkpoint.
+def load(name_or_path: str | Path, runtime: RuntimeConfig | str = "cpu") -> "Engine":
+    """The engine of a packaged model, a checkpoint, or an exported model; what it is, is read from the file.
 
     Args:
-        name_or_path: such as ``lpsnet_lite0_camvid``, or the path of a checkpoint of this project.
-        device: ``cpu`` or ``cuda``.
+        name_or_path: such as ``lpsnet_lite0_camvid``, or the path of a file of lpsnet-train or lpsnet-export.
+        runtime: what to run on, or a device, for the defaults of the rest.
 
     Raises:
         ValueError: a name, a file or a device that does not fit; the message says what was expected.
+        ModuleNotFoundError: what runs such a file is not installed.
     """
-    from lpsnet.models.lpsnet import LPSNet
-
-    return Engine.of(LPSNet.from_pretrained(name_or_path), device)
+    return Engine(open_backend(name_or_path, _runtime(runtime)))
 
 
 class Engine:
@@ -50,14 +50,17 @@ class Engine:
         self._backend: Backend | None = backend
 
     @classmethod
-    def of(cls, model: "LPSNet", device: str = "cpu") -> "Engine":
-        """The engine of a torch network, which is put into evaluation mode.
+    def of(cls, model: "LPSNet", runtime: RuntimeConfig | str = "cpu") -> "Engine":
+        """The engine of a torch network.
 
         Args:
-            model: the network.
-            device: ``cpu`` or ``cuda``.
+            model: is copied: what becomes of it afterwards does not matter.
+            runtime: what to run on, or a device, for the defaults of the rest.
+
+        Raises:
+            ValueError: a device that is not there.
         """
-        return cls(HostPipeline(TorchNetwork(model, device)))
+        return cls(open_torch(model, _runtime(runtime)))
 
     def predict(
         self, image: np.ndarray | str | Path, config: PostprocessConfig | None = None, profile: bool = False
@@ -72,7 +75,7 @@ class Engine:
 
         Returns:
             The result. Its `timings` are milliseconds per stage, such as read, preprocess, network, and postprocess or
-            its operators. Ids and segments do not depend on `profile`.
+            its operators. Ids and segments do not depend on `profile`, but for the rounding of a GPU.
 
         Raises:
             ValueError: an image that cannot be read, or of another shape or dtype; a setting out of its range.
@@ -99,3 +102,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _runtime(runtime: RuntimeConfig | str) -> RuntimeConfig:
+    return RuntimeConfig(device=runtime) if isinstance(runtime, str) else runtime

@@ -6,6 +6,7 @@ checkpoint carries it as JSON.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,6 +119,67 @@ class PostprocessConfig:
     assignment: Assignment = "closest_borderness"
     stuff_area_limit: int = 4096
     fill_stuff: bool = False
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """What a network runs on; not part of a recipe.
+
+    Attributes:
+        device: cpu, cuda or cuda:N; for .onnx files also tensorrt or tensorrt:N, the provider of ONNX Runtime.
+        threads: of the CPU, for the whole process; 0 leaves the choice to the runtime.
+        precision: of a dense network in torch; an exported one has its own. Offsets, softmax, boxes and border-ness are
+            float32 in any case.
+        compile: run the dense network through torch.compile, once per shape.
+        graph: on CUDA, a frame whose shape and settings came before is the replay of a CUDA graph.
+        max_graphs: graphs kept per stream; one more takes the place of that which was not used for longest.
+        streams: on CUDA, so many frames may run at the same time.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    device: str = "cpu"
+    threads: int = 0
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    compile: bool = False
+    graph: bool = True
+    max_graphs: int = 4
+    streams: int = 1
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"cpu|(cuda|tensorrt)(:\d+)?", self.device) is None:
+            raise ValueError(f"device: expected cpu, cuda, cuda:N, tensorrt or tensorrt:N, got {self.device!r}")
+        if self.precision not in ("fp32", "fp16", "bf16"):
+            raise ValueError(f"precision: expected fp32, fp16 or bf16, got {self.precision!r}")
+        for name, least in (("threads", 0), ("max_graphs", 1), ("streams", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ExportBounds:
+    """What must hold of an exported model beside its checkpoint before it counts.
+
+    Attributes:
+        relative_error: of each dense output, its greatest difference over its greatest magnitude.
+        agreement: the share of pixels in the same segment, mean over the images.
+        pq_loss: points of panoptic quality.
+    """
+
+    relative_error: float
+    agreement: float
+    pq_loss: float
+
+
+EXPORT_BOUNDS = {
+    "fp32": ExportBounds(1e-3, 0.999, 0.1),
+    "fp16": ExportBounds(5e-2, 0.98, 0.5),
+    "int8": ExportBounds(float("inf"), 0.85, 1.0),
+}
+"""By precision. Ours: float32 sums in another order, half precision rounds, and what int8 may cost is up to the PQ."""
+EXPORT_IMAGES = 20
+"""So many images an exported model is compared on unless more are asked for."""
 
 
 @dataclass(frozen=True)
