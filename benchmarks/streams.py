@@ -19,8 +19,8 @@ from lpsnet.data.synthetic import SyntheticScenes
 from lpsnet.engine import Engine, load
 from lpsnet.engine.capture import open_source
 from lpsnet.engine.sources import StreamAddress
-from lpsnet.engine.stream import Stream
 from lpsnet.engine.stream_output import StreamOutput
+from lpsnet.engine.stream_pipeline import StreamPipeline
 
 HEIGHT, WIDTH = 360, 480
 
@@ -40,7 +40,7 @@ def overlapped(engine: Engine, video: Path, folder: Path, config: StreamConfig) 
     source = open_source(StreamAddress("file", str(video)), config)
     output = StreamOutput(folder, "overlapped", source, engine.recipe.categories, config)
     start = perf_counter()
-    statistics = Stream(source, engine.predict, output, config).run()
+    statistics = StreamPipeline(source, engine.predict, output, config).run()
     output.close()
     return statistics.written / (perf_counter() - start)
 

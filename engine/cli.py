@@ -25,7 +25,7 @@ from .pipeline import Engine, load
 from .predict_streams import StreamRunner, check_streams
 from .sample import sample_photograph
 from .sources import StreamAddress, find_inputs
-from .stream import FAILURES as _FAILURES
+from .stream_pipeline import FAILURES as _FAILURES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,12 @@ class Arguments:
 
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Exits with 1 where anything could not be done, after doing the rest; 2 for a bad usage."""
-    arguments = tyro.cli(Arguments, args=args)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        arguments = tyro.cli(Arguments, args=args)
+    except ValueError as error:  # of a setting out of its range
+        _complain(errors, error)
+        sys.exit(2)
     if not arguments.inputs and not arguments.sample:
         _complain(errors, ValueError("inputs: expected images, folders, globs or --sample, got none"))
         sys.exit(2)
@@ -82,9 +86,8 @@ def run(arguments: Arguments, console: Console, errors: Console) -> int:
         if paths:
             failures = _predict_images(arguments, engine, paths, config, failures, console, errors)
         if streams:
-            complain = partial(_complain, errors)
-            runner = StreamRunner(engine, config, arguments.stream, arguments.output, console, errors, complain)
-            failures += runner.run(streams)
+            settings = (config, arguments.stream, arguments.output, console, errors, partial(_complain, errors))
+            failures += StreamRunner(engine, *settings, arguments.profile).run(streams)
     return failures
 
 

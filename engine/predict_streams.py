@@ -16,8 +16,8 @@ from lpsnet.training.interrupt import Interrupts
 from .capture import open_source
 from .live import LiveDisplay
 from .sources import StreamAddress
-from .stream import FAILURES, Stream
 from .stream_output import StreamOutput
+from .stream_pipeline import FAILURES, StreamPipeline
 
 
 class Predictor(Protocol):
@@ -25,7 +25,9 @@ class Predictor(Protocol):
 
     recipe: Recipe
 
-    def predict(self, image: np.ndarray, config: PostprocessConfig | None = None) -> PanopticResult:
+    def predict(
+        self, image: np.ndarray, config: PostprocessConfig | None = None, profile: bool = False
+    ) -> PanopticResult:
         """The panoptic map of uint8[H, W, 3] RGB; called by several threads at a time."""
 
 
@@ -33,20 +35,8 @@ def check_streams(addresses: Sequence[StreamAddress], config: StreamConfig) -> N
     """Finds what cannot work before any work is done.
 
     Raises:
-        ValueError: a setting out of its range, or a live source that would never let the next one begin.
+        ValueError: a camera that would never let the next source begin.
     """
-    for name in ("every", "workers", "queue_size", "max_frames"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
-    for name in ("timeout", "frame_rate", "report_every"):
-        value = getattr(config, name)
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name}: expected a number above 0, got {value}")
-    for name in ("reconnects", "backoff"):
-        value = getattr(config, name)
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name}: expected at least 0, got {value}")
     cameras = [a.name for a in addresses[:-1] if a.kind == "camera"]
     if cameras and config.max_frames is None:
         raise ValueError(f"{cameras[0]}: expected a camera as the last input, or max_frames: it does not end by itself")
@@ -64,6 +54,7 @@ class StreamRunner:
         console: is told what was done.
         errors: is shown the progress.
         complain: called with each failure.
+        profile: time each operator of the post-processing.
     """
 
     engine: Predictor
@@ -73,6 +64,7 @@ class StreamRunner:
     console: Console
     errors: Console
     complain: Callable[[BaseException], None]
+    profile: bool = False
 
     def run(self, addresses: Sequence[StreamAddress]) -> int:
         """Runs them. A first SIGINT or SIGTERM ends a source in order: what was read is finished, the video is whole.
@@ -102,7 +94,7 @@ class StreamRunner:
         except FAILURES as error:
             self.complain(error)
             return False
-        stream = Stream(source, lambda image: self.engine.predict(image, self.postprocess), output, self.config)
+        stream = StreamPipeline(source, self._predict, output, self.config)
         try:
             with LiveDisplay(self.errors, self.config.report_every) as show:
                 statistics = stream.run(lambda: interrupts.received is not None, show)
@@ -131,6 +123,9 @@ class StreamRunner:
             self.complain(error)
         self.console.print(f"{source.name}: {_told(summary)} in {self.folder}", markup=False, soft_wrap=True)
         return failure is None
+
+    def _predict(self, image: np.ndarray) -> PanopticResult:
+        return self.engine.predict(image, self.postprocess, self.profile)
 
 
 def _told(summary: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ class Drawn:
 
 
 class StreamOutput:
-    """The sink of a `Stream` that writes files. See `StreamSink`.
+    """The sink of a `StreamPipeline` that writes files. See `StreamSink`.
 
     Args:
         folder: there already.

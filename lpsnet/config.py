@@ -311,6 +311,9 @@ class StreamConfig:
         codec: of the overlay video: MPEG-4 Part 2, H.264, VP9 or AV1, where OpenCV has it.
         frame_rate: of the overlay video where the source does not tell, in frames per second.
         report_every: seconds between lines of progress where there is no terminal.
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     track: bool = False
@@ -327,6 +330,19 @@ class StreamConfig:
     codec: Literal["mp4v", "avc1", "vp09", "av01"] = "mp4v"
     frame_rate: float = 25.0
     report_every: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("every", "max_frames", "workers", "queue_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("timeout", "frame_rate", "report_every"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+        for name in ("reconnects", "backoff", "track_patience"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if not 0 < self.track_iou <= 1:
+            raise ValueError(f"track_iou: expected a number in (0, 1], got {self.track_iou}")
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class FakeEngine:
     def __init__(self, before: Callable[[np.ndarray], object] = lambda image: None) -> None:
         self._before = before
 
-    def predict(self, image: np.ndarray, config: object = None) -> PanopticResult:
+    def predict(self, image: np.ndarray, config: object = None, profile: bool = False) -> PanopticResult:
         self._before(image)
         ids = np.zeros(image.shape[:2], np.int32)
         ids[: image.shape[0] // 2 + 1, : image.shape[1] // 2 + 1] = 1

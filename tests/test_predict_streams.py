@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from time import monotonic, sleep
 import cv2
 import numpy as np
 import pytest
+import tyro
 from made_streams import QUICK, FakeCapture, FakeEngine, gray, read_video, write_video
 from rich.console import Console
 
@@ -124,6 +127,17 @@ def test_tracks_and_ids_of_every_second_frame(predict, tmp_path):
     assert (len(frames), rate) == (4, 5)
 
 
+def test_many_workers_on_one_engine_find_the_same(predict, tmp_path):
+    video = scenes(tmp_path / "clip.mp4", 24)
+    for workers in (1, 16):
+        code, _, errors = predict(video, "--output", tmp_path / f"{workers}", "--frames", "--workers", workers)
+        assert (code, errors) == (0, "")
+    one, many = (sorted((tmp_path / n / "clip_frames").iterdir()) for n in ("1", "16"))
+    assert [p.name for p in one] == [p.name for p in many]
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in many]
+    assert len(one) == 25
+
+
 def test_images_and_videos_of_equal_names_and_bad_ones_among_them(predict, tmp_path):
     folder = tmp_path / "mixed"
     (folder / "deeper").mkdir(parents=True)
@@ -164,9 +178,6 @@ def test_ffmpeg_adds_no_line_of_its_own(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["clip.mp4", "--every", "0"], "every: expected at least 1, got 0"),
-        (["clip.mp4", "--timeout", "nan"], "timeout: expected a number above 0, got nan"),
-        (["clip.mp4", "--track", "--track-iou", "7"], "track_iou: expected a number in (0, 1], got 7"),
         (["ftp://host/clip.mp4"], "expected an address of http, https"),
         (["0", "clip.mp4"], "0: expected a camera as the last input"),
         (["/dev/video99"], "/dev/video99: expected a camera that can be opened"),
@@ -181,8 +192,21 @@ def test_mistakes_are_one_line(predict, tmp_path, monkeypatch, args, message):
     assert all(line.startswith("lpsnet-predict: ") for line in errors.strip().splitlines())
 
 
-def test_an_unknown_codec_is_a_bad_usage(predict, tmp_path):
-    assert predict("clip.mp4", "--output", tmp_path, "--codec", "zzzz")[0] == 2
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--codec", "zzzz", "zzzz"),
+        ("--every", 0, "every: expected at least 1, got 0"),
+        ("--max-frames", 0, "max_frames: expected at least 1, got 0"),
+        ("--timeout", "nan", "timeout: expected a number above 0, got nan"),
+        ("--reconnects", -1, "reconnects: expected at least 0, got -1"),
+        ("--track-iou", 7, "track_iou: expected a number in (0, 1], got 7"),
+    ],
+)
+def test_settings_out_of_range_are_a_bad_usage(predict, tmp_path, option, value, message):
+    code, text, errors = predict("clip.mp4", "--output", tmp_path, option, value)
+    assert code == 2
+    assert message in text + errors
 
 
 def test_a_codec_that_is_not_here_is_one_failure(runner, tmp_path, complaints):
@@ -267,12 +291,10 @@ def test_sizes_may_be_odd_and_change(runner, tmp_path, monkeypatch):
     assert [f.shape for f in read_video(tmp_path / "out" / "a_overlay.mp4")[0]] == [(48, 64, 3)] * 4
 
 
-def test_settings_are_checked_before_any_work():
-    with pytest.raises(ValueError, match="workers: expected at least 1, got 0"):
-        check_streams(files("a"), replace(QUICK, workers=0))
-    with pytest.raises(ValueError, match="reconnects: expected at least 0, got -1"):
-        check_streams(files("a"), replace(QUICK, reconnects=-1))
+def test_a_camera_is_the_last_input_unless_it_ends():
     camera = StreamAddress("camera", "0")
+    with pytest.raises(ValueError, match="0: expected a camera as the last input"):
+        check_streams([camera, *files("a")], QUICK)
     check_streams([*files("a"), camera], QUICK)
     check_streams([camera, *files("a")], replace(QUICK, max_frames=5))
 
@@ -339,3 +361,18 @@ def test_a_signal_leaves_a_playable_video(tiny_checkpoint, tmp_path, endless, nu
     assert summary["live"] == live
     assert "secret" not in path.read_text()
     assert len(list(out.iterdir())) == 2
+
+
+def test_the_page_names_options_and_fields_that_exist(runner, tmp_path, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "streams.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) <= known
+    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["lpsnet-predict"]:
+                tyro.cli(cli.Arguments, args=words[1:])
+    runner().run(files(write_video(tmp_path / "a.mp4", 2)))
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(summary_of(tmp_path / "out", "a"))

@@ -15,7 +15,7 @@ from lpsnet.engine.live import LiveDisplay
 from lpsnet.engine.queues import Aborted, Ended, FrameQueue, OrderedQueue
 from lpsnet.engine.sources import SourceError, StreamAddress
 from lpsnet.engine.statistics import Latencies, StreamStatistics
-from lpsnet.engine.stream import Stream
+from lpsnet.engine.stream_pipeline import StreamPipeline
 
 WAIT = 30
 """Seconds after which a test gives up on what never came."""
@@ -50,7 +50,7 @@ def _no_thread_stays():
 
 def run(source, engine=None, sink=None, config=QUICK, **options):
     sink = sink or Sink()
-    statistics = Stream(source, (engine or FakeEngine()).predict, sink, config).run(**options)
+    statistics = StreamPipeline(source, (engine or FakeEngine()).predict, sink, config).run(**options)
     return statistics, sink.written
 
 

@@ -55,7 +55,7 @@ class _Work:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-class Stream:
+class StreamPipeline:
     """Runs one source once.
 
     Args:
