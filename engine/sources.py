@@ -140,12 +140,23 @@ def find_inputs(name: str) -> tuple[list[Path], list[StreamAddress]]:
         ValueError: nothing that is there; the message names it.
     """
     path = Path(name)
+    if not _exists(path):
+        return _what_is_no_file(name)
     if path.is_dir():
         return _sorted_out(name, list(path.iterdir()), "a folder with images or videos")
     if path.is_char_device():
         return [], [StreamAddress("camera", name)]
-    if path.exists():
-        return ([], [_file(path)]) if _is_video(path) else ([path], [])
+    return ([], [_file(path)]) if _is_video(path) else ([path], [])
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as an address too long for a name
+        return False
+
+
+def _what_is_no_file(name: str) -> tuple[list[Path], list[StreamAddress]]:
     if re.fullmatch(r"\d{1,3}|/dev/video\d+", name):
         return [], [StreamAddress("camera", name)]
     if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", name):

@@ -80,6 +80,12 @@ def test_passwords_are_not_shown():
     assert StreamAddress("camera", "/dev/video2").stem == "camera_2"
 
 
+def test_an_address_may_be_longer_than_the_name_of_a_file():
+    name = f"https://host/live?token={'x' * 5000}"
+    assert find_inputs(name) == ([], [StreamAddress("network", name)])
+    assert len(find_inputs(f"https://host/{'x' * 5000}")[1][0].stem) == 100
+
+
 def test_frames_of_a_file(tmp_path):
     source = opened(write_video(tmp_path / "a.mp4", 12))
     frames = list(source.frames())
