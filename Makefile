@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INPUT ?=
-SOURCES := lpsnet engine tests benchmarks setup.py
+SOURCES := lpsnet engine export tests benchmarks setup.py
 NATIVE := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test test-slow test-emulated cuda-all lint format sanitize bench clean
@@ -25,7 +25,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow -s
 
 # Each operator beside what a user would have instead. On a machine that does nothing else.
-BENCHMARKS := deform_conv2d upsample_argmax paste_boxes nms decode postprocess roi_align
+BENCHMARKS := deform_conv2d upsample_argmax paste_boxes nms decode postprocess roi_align pipeline
 bench: $(VENV)/.installed
 	mkdir -p out/benchmarks
 	for b in $(BENCHMARKS); do $(BIN)/python benchmarks/$$b.py --json out/benchmarks/$$b.json || failed=1; done; test -z "$$failed"
@@ -33,7 +33,7 @@ bench: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy lpsnet engine
+	$(BIN)/mypy lpsnet engine export
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 format: $(VENV)/.installed

@@ -10,7 +10,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 
-PACKAGE_DIRS = {"lpsnet": "lpsnet", "lpsnet.engine": "engine"}
+PACKAGE_DIRS = {"lpsnet": "lpsnet", "lpsnet.engine": "engine", "lpsnet.export": "export"}
 
 
 def packages() -> list[str]:

@@ -6,6 +6,7 @@ checkpoint carries it as JSON.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,6 +119,41 @@ class PostprocessConfig:
     assignment: Assignment = "closest_borderness"
     stuff_area_limit: int = 4096
     fill_stuff: bool = False
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """What a network runs on; not part of a recipe.
+
+    Attributes:
+        device: cpu, cuda or cuda:N.
+        threads: of the CPU, for the whole process; 0 leaves the choice to the runtime.
+        precision: of the dense network. Offsets, softmax, boxes and border-ness are float32 in any case.
+        compile: run the dense network through torch.compile, once per shape.
+        graph: on CUDA, a frame whose shape and settings came before is the replay of a CUDA graph.
+        max_graphs: graphs kept per stream; one more takes the place of that which was not used for longest.
+        streams: on CUDA, so many frames may run at the same time.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    device: str = "cpu"
+    threads: int = 0
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    compile: bool = False
+    graph: bool = True
+    max_graphs: int = 4
+    streams: int = 1
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is None:
+            raise ValueError(f"device: expected cpu, cuda or cuda:N, got {self.device!r}")
+        if self.precision not in ("fp32", "fp16", "bf16"):
+            raise ValueError(f"precision: expected fp32, fp16 or bf16, got {self.precision!r}")
+        for name, least in (("threads", 0), ("max_graphs", 1), ("streams", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
