@@ -42,10 +42,10 @@ class Pipeline:
         self.parts: dict[str, float] = {}
         if name == "lpsnet":
             model = LPSNet(get_recipe(recipe))
-            self.pipeline = Engine(model)
             for part in PARTS:
                 getattr(model, part).register_forward_pre_hook(lambda *_, part=part: self._begin(part))
                 getattr(model, part).register_forward_hook(lambda *_, part=part: self._end(part))
+            self.pipeline = Engine.of(model)
         else:
             self.pipeline = TwoStagePipeline((UPSNet if name == "upsnet" else PanopticFPN)(get_recipe(recipe)))
 

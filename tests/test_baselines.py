@@ -91,6 +91,28 @@ def test_every_stage_has_its_time(model):
     assert result.timings == timer.timings
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(model, dtype):
+    result = TwoStagePipeline(model, dtype=dtype).predict(random_image(64, 96))
+    check_result(result, (64, 96))
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_the_pipeline_folds_norms(recipe, norm):
+    normed = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, norm=norm, norm_groups=8))
+    torch.manual_seed(0)
+    model = PanopticFPN(normed, PanopticFPNConfig(mask_channels=16, box_channels=32, semantic_channels=16)).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    images = torch.randn(1, 3, 64, 96)
+    folded = TwoStagePipeline(model).model
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images).logits, model(images).logits, rtol=1e-3, atol=1e-4)
+
+
 def test_the_same_image_gives_the_same_map(model):
     pipeline = TwoStagePipeline(model)
     first, second = (pipeline.predict(random_image(90, 120)) for _ in range(2))

@@ -14,21 +14,33 @@ from lpsnet.baselines.two_stage import Stages, TwoStageNetwork, TwoStageOutputs
 from lpsnet.categories import Category
 from lpsnet.config import SEMANTIC_STRIDE
 from lpsnet.inference import NetworkInput, StageTimer, prepare
+from lpsnet.models.deform import DeformConv2d
+from lpsnet.models.fold import fold_batch_norms
 from lpsnet.structures import Detections, PanopticResult
 
 
 class TwoStagePipeline:
-    """Runs a two-stage network on a device, in channels-last memory as ours. `predict` is `Engine.predict`'s twin.
+    """Runs a two-stage network as the engine runs ours: BatchNorm folded, channels last in memory.
 
     Args:
-        model: `UPSNet` or `PanopticFPN`; it is put into evaluation mode.
+        model: `UPSNet` or `PanopticFPN`; is copied.
         device: as torch names it.
+        dtype: of the dense network: float32, float16 or bfloat16. Offsets, RoIAlign and all that follows the heads are
+            float32 in any case.
+
+    Attributes:
+        recipe: of the model.
     """
 
-    def __init__(self, model: TwoStageNetwork, device: str = "cpu") -> None:
-        self.device = torch.device(device)
-        self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, model: TwoStageNetwork, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.device, self.dtype = torch.device(device), dtype
         self.recipe = model.recipe
+        self.model = fold_batch_norms(model)
+        kept = {id(p) for m in self.model.modules() if isinstance(m, DeformConv2d) for p in m.offset.parameters()}
+        for parameter in self.model.parameters():
+            if id(parameter) not in kept:
+                parameter.data = parameter.data.to(dtype)
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(self, image: np.ndarray, timer: StageTimer | None = None) -> PanopticResult:
         """The panoptic map of one image, at the image's own size.
@@ -44,7 +56,7 @@ class TwoStagePipeline:
         stages = self._stages(timer)
         with stages("preprocess"):
             prepared = prepare(image, self.recipe.input)
-            images = torch.from_numpy(prepared.images).to(self.device, memory_format=torch.channels_last)
+            images = torch.from_numpy(prepared.images).to(self.device, self.dtype, memory_format=torch.channels_last)
         with torch.inference_mode():
             outputs = self.model(images, prepared.image_size, stages)
             result = self.model.panoptic(outputs, prepared, stages)

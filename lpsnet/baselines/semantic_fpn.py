@@ -43,13 +43,13 @@ class _Stage(nn.Module):
 
     def __init__(self, config: ModelConfig, in_channels: int, channels: int, upsample: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.norm = build_norm(config, channels)
+        conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        self.layers = nn.Sequential(conv, build_norm(config, channels))
         self.upsample = upsample
-        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.norm(self.conv(x)), inplace=True)
+        x = functional.relu(self.layers(x), inplace=True)
         if self.upsample:
             x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         return x

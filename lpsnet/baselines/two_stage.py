@@ -12,11 +12,13 @@ from lpsnet.baselines.config import TwoStageConfig
 from lpsnet.baselines.roi_heads import BoxHead, Instances, MaskHead, detect
 from lpsnet.baselines.rpn import STRIDES, RPNHead, propose
 from lpsnet.config import Recipe
+from lpsnet.inference import NetworkInput
 from lpsnet.models.backbone import build_backbone
 from lpsnet.models.fpn import FeaturePyramid
 from lpsnet.models.lpsnet import STRIDE
 from lpsnet.models.macs import Cost, count_costs
 from lpsnet.ops.roi_align import roi_align
+from lpsnet.structures import PanopticResult
 
 Stages = Callable[[str], AbstractContextManager]
 """Called with the name of a stage, a context around its work: a `StageTimer`, or `untimed`."""
@@ -121,13 +123,24 @@ class TwoStageNetwork(nn.Module):
             semantic = self.semantic_head(levels[:_ROI_LEVELS])[0]
         return TwoStageOutputs(instances, masks, semantic)
 
+    def panoptic(self, outputs: TwoStageOutputs, prepared: NetworkInput, stages: Stages = untimed) -> PanopticResult:
+        """The panoptic map of an image, at the image's own size, by the panoptic head of the network.
+
+        Args:
+            outputs: of `forward`.
+            prepared: the input that they are of.
+            stages: as in `forward`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no panoptic head")
+
     def _align(self, maps: list[Tensor], boxes: Tensor, bins: int) -> Tensor:
         config = self.config
         strides = STRIDES[:_ROI_LEVELS]
         size = [bins, bins]
-        return roi_align(
+        rois = roi_align(
             maps, boxes, strides, size, config.sampling_ratio, config.canonical_level, config.canonical_size
         )
+        return rois.to(self.box_head.fc1.weight.dtype)
 
 
 def two_stage_costs(build: Callable[[], TwoStageNetwork], size: tuple[int, int]) -> dict[str, Cost]:
