@@ -126,9 +126,10 @@ class RuntimeConfig:
     """What a network runs on; not part of a recipe.
 
     Attributes:
-        device: cpu, cuda or cuda:N.
+        device: cpu, cuda or cuda:N; for .onnx files also tensorrt or tensorrt:N, the provider of ONNX Runtime.
         threads: of the CPU, for the whole process; 0 leaves the choice to the runtime.
-        precision: of the dense network. Offsets, softmax, boxes and border-ness are float32 in any case.
+        precision: of a dense network in torch; an exported one has its own. Offsets, softmax, boxes and border-ness are
+            float32 in any case.
         compile: run the dense network through torch.compile, once per shape.
         graph: on CUDA, a frame whose shape and settings came before is the replay of a CUDA graph.
         max_graphs: graphs kept per stream; one more takes the place of that which was not used for longest.
@@ -147,8 +148,8 @@ class RuntimeConfig:
     streams: int = 1
 
     def __post_init__(self) -> None:
-        if re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is None:
-            raise ValueError(f"device: expected cpu, cuda or cuda:N, got {self.device!r}")
+        if re.fullmatch(r"cpu|(cuda|tensorrt)(:\d+)?", self.device) is None:
+            raise ValueError(f"device: expected cpu, cuda, cuda:N, tensorrt or tensorrt:N, got {self.device!r}")
         if self.precision not in ("fp32", "fp16", "bf16"):
             raise ValueError(f"precision: expected fp32, fp16 or bf16, got {self.precision!r}")
         for name, least in (("threads", 0), ("max_graphs", 1), ("streams", 1)):

@@ -296,7 +296,7 @@ def test_a_device_that_is_not_there_is_named(model):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"device": "gpu"}, "device: expected cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "gpu"}, "device: expected cpu, cuda, cuda:N, tensorrt or tensorrt:N, got 'gpu'"),
         ({"precision": "int8"}, "precision: expected fp32, fp16 or bf16, got 'int8'"),
         ({"threads": -1}, "threads: expected at least 0, got -1"),
         ({"max_graphs": 0}, "max_graphs: expected at least 1, got 0"),
