@@ -293,6 +293,43 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class StreamConfig:
+    """How videos and live sources are run.
+
+    Attributes:
+        track: give each object a number and a colour that it keeps from frame to frame.
+        frames: write the ids of every frame too, in COCO panoptic format.
+        every: take one frame of so many.
+        max_frames: end each source after so many taken frames.
+        workers: frames that the engine works on at a time.
+        queue_size: frames that may wait between two stages.
+        timeout: seconds without a frame after which a camera or a network address counts as lost.
+        reconnects: attempts in a row to get a lost one back.
+        backoff: seconds before the first of them, doubled before each further one, up to 8.
+        track_iou: an object keeps its number when its masks, or else its boxes, in two frames have at least this IoU.
+        track_patience: frames for which a lost object keeps its number.
+        codec: of the overlay video: MPEG-4 Part 2, H.264, VP9 or AV1, where OpenCV has it.
+        frame_rate: of the overlay video where the source does not tell, in frames per second.
+        report_every: seconds between lines of progress where there is no terminal.
+    """
+
+    track: bool = False
+    frames: bool = False
+    every: int = 1
+    max_frames: int | None = None
+    workers: int = 2
+    queue_size: int = 2
+    timeout: float = 10.0
+    reconnects: int = 5
+    backoff: float = 0.5
+    track_iou: float = 0.2
+    track_patience: int = 15
+    codec: Literal["mp4v", "avc1", "vp09", "av01"] = "mp4v"
+    frame_rate: float = 25.0
+    report_every: float = 10.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that makes one model: the network, its data, its training and its post-processing.
 
