@@ -41,7 +41,8 @@ def export_dense(model: LPSNet, deform_conv: DeformForm = "standard", half: bool
     dtype = torch.float16 if half else torch.float32
     cast_network(network, dtype)
     images = torch.zeros(1, 3, *_TRACED_SIZE)
-    table: dict[Callable, Callable] = {**TRANSLATIONS, torch.ops.lpsnet.deform_conv2d.default: translation(deform_conv)}
+    table: dict[Callable, Callable] = {torch.ops.lpsnet.deform_conv2d.default: translation(deform_conv)}
+    table.update(TRANSLATIONS)
     with quiet():
         program = torch.onnx.export(
             _FloatInput(network, dtype),

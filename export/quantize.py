@@ -14,8 +14,16 @@ from lpsnet.inference import prepare
 
 from .quiet import quiet
 
-_FLOAT_LAYERS = ("box_head.output.", ".offset.")
-"""What stays float: distances and border-ness, and the offsets of deformable convolutions, in parts of pixels."""
+_FLOAT_LAYERS = (
+    ".backbone.stem.",
+    ".backbone.blocks.0.",
+    ".backbone.conv1.",
+    ".box_head.output.",
+    ".semantic_head.classifiers.",
+    ".offset.",
+)
+"""What stays float: the layers at half the input's size, from which nearly all of the loss would come, the outputs, and
+the offsets of deformable convolutions, which are parts of pixels."""
 
 
 def quantize(model: ir.Model, images: Iterable[np.ndarray], config: InputConfig) -> ir.Model:

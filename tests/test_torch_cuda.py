@@ -293,6 +293,11 @@ def test_a_device_that_is_not_there_is_named(model):
         Engine.of(model, RuntimeConfig(device="cuda:1"))
 
 
+def test_a_device_of_another_runtime_is_named(model):
+    with pytest.raises(ValueError, match="device: expected cpu or cuda for a torch network, got tensorrt"):
+        TorchCudaPipeline(model, RuntimeConfig(device="tensorrt"))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
