@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from timing import Row, at_least, report
 
-from lpsnet.checkpoint import resolve
 from lpsnet.config import DEFAULT_MODEL, RuntimeConfig, get_recipe
 from lpsnet.engine import Engine
 from lpsnet.engine.dense_network import DTYPES
@@ -29,6 +28,7 @@ from lpsnet.inference import prepare
 from lpsnet.models.fold import fold_batch_norms
 from lpsnet.models.lpsnet import LPSNet
 from lpsnet.models.macs import network_costs
+from lpsnet.packaged import packaged_file
 
 STAGES = ("upload", "preprocess", "network", "postprocess")
 
@@ -36,7 +36,7 @@ STAGES = ("upload", "preprocess", "network", "postprocess")
 def network(name: str) -> LPSNet:
     """That of a checkpoint, packaged or a file, else of the recipe of this name."""
     try:
-        path = resolve(name)
+        path = packaged_file(name)
     except ValueError:
         return LPSNet(get_recipe(name)).eval()
     return LPSNet.from_pretrained(path)

@@ -1,8 +1,9 @@
-"""``lpsnet-predict``: panoptic maps of images, folders and globs."""
+"""``lpsnet-predict``: panoptic maps of images, folders and globs, videos, cameras and network streams."""
 
 import dataclasses
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,31 +14,32 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from lpsnet.config import DEFAULT_MODEL, PostprocessConfig
+from lpsnet.config import DEFAULT_MODEL, PostprocessConfig, StreamConfig
 from lpsnet.inference import StageTimer
 from lpsnet.overrides import NO_OVERRIDES, PostprocessOverrides, overridden
 from lpsnet.structures import PanopticResult
 
-from .images import find_images, read_image
+from .images import read_image
 from .outputs import OutputFolder
 from .pipeline import Engine, load
+from .predict_streams import StreamRunner, check_streams
 from .sample import sample_photograph
-
-_FAILURES = (ValueError, OSError, RuntimeError, MemoryError, cv2.error)
-"""What may go wrong with one image while the next one still works."""
+from .sources import StreamAddress, find_inputs
+from .stream import FAILURES as _FAILURES
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Segments images.
+    """Segments images and videos.
 
     Attributes:
-        inputs: images, folders of images, and globs.
-        output: folder for the overlays, the panoptic PNGs and panoptic.json.
+        inputs: images, videos, folders of them, globs; a camera (0, /dev/video0), an address (rtsp://, http://).
+        output: folder for the overlays, the panoptic PNGs and panoptic.json, and for videos with their summaries.
         model: a packaged model or the path of a checkpoint.
         device: cpu or cuda.
         sample: take the photograph that scikit-learn ships with (the `demo` extra).
         profile: time each operator of the post-processing.
+        stream: settings of videos and live sources.
         overrides: settings of the post-processing; what is not given is the model's own.
     """
 
@@ -47,6 +49,7 @@ class Arguments:
     device: str = "cpu"
     sample: bool = False
     profile: bool = False
+    stream: Annotated[StreamConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=StreamConfig)
     overrides: Annotated[PostprocessOverrides, tyro.conf.arg(name="")] = NO_OVERRIDES
 
 
@@ -71,26 +74,46 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Arguments, console: Console, errors: Console) -> int:
-    """Segments every image; returns how many could not be. One line on `errors` for each of those."""
-    paths, failures = _inputs(arguments, errors)
+    """Segments every input; returns how many could not be. One line on `errors` for each of those."""
+    paths, streams, failures = _inputs(arguments, errors)
+    check_streams(streams, arguments.stream)
     with load(arguments.model, arguments.device) as engine:
         config = overridden(engine.recipe.postprocess, arguments.overrides)
-        output = OutputFolder(arguments.output, engine.recipe.categories)
-        first: PanopticResult | None = None
-        timings: list[dict[str, float]] = []  # not the results: their maps are as large as the images
-        try:
-            with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-                for path in progress.track(paths, description=engine.recipe.name):
-                    try:
-                        result = _segment(engine, path, config, arguments.profile, output)
-                    except _FAILURES as error:
-                        failures += 1
-                        _complain(errors, error)
-                        continue
-                    first = first or result
-                    timings.append(result.timings)
-        finally:
-            output.write_json()
+        if paths:
+            failures = _predict_images(arguments, engine, paths, config, failures, console, errors)
+        if streams:
+            complain = partial(_complain, errors)
+            runner = StreamRunner(engine, config, arguments.stream, arguments.output, console, errors, complain)
+            failures += runner.run(streams)
+    return failures
+
+
+def _predict_images(
+    arguments: Arguments,
+    engine: Engine,
+    paths: Sequence[Path],
+    config: PostprocessConfig,
+    failures: int,
+    console: Console,
+    errors: Console,
+) -> int:
+    """Segments images; returns how many inputs could not be, `failures` of which failed before."""
+    output = OutputFolder(arguments.output, engine.recipe.categories)
+    first: PanopticResult | None = None
+    timings: list[dict[str, float]] = []  # not the results: their maps are as large as the images
+    try:
+        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+            for path in progress.track(paths, description=engine.recipe.name):
+                try:
+                    result = _segment(engine, path, config, arguments.profile, output)
+                except _FAILURES as error:
+                    failures += 1
+                    _complain(errors, error)
+                    continue
+                first = first or result
+                timings.append(result.timings)
+    finally:
+        output.write_json()
     if first is not None:
         if len(timings) == 1:
             console.print(segment_table(first))
@@ -99,20 +122,24 @@ def run(arguments: Arguments, console: Console, errors: Console) -> int:
     return failures
 
 
-def _inputs(arguments: Arguments, errors: Console) -> tuple[list[Path], int]:
+def _inputs(arguments: Arguments, errors: Console) -> tuple[list[Path], list[StreamAddress], int]:
     found: dict[Path, None] = {}
+    streams: dict[StreamAddress, None] = {}
     failures = 0
     if arguments.sample:
         found[sample_photograph()] = None
     for name in arguments.inputs:
         try:
-            found.update(dict.fromkeys(find_images([name])))
+            images, addresses = find_inputs(name)
         except ValueError as error:
             failures += 1
             _complain(errors, error)
-    if not found:
+            continue
+        found.update(dict.fromkeys(images))
+        streams.update(dict.fromkeys(addresses))
+    if not found and not streams:
         raise ValueError("inputs: nothing to segment")
-    return list(found), failures
+    return list(found), list(streams), failures
 
 
 def _segment(

@@ -34,7 +34,7 @@ class DenseNetwork:
         cast_network(folded, self.dtype)
         folded.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._context = folded.fpn.context
-        self._network = torch.compile(folded, dynamic=False) if runtime.compile else folded
+        self._network = torch.compile(folded, dynamic=False, fullgraph=True) if runtime.compile else folded
         self._sizes: set[tuple[int, ...]] = set()
         self._lock = threading.Lock()
         self._finish()
@@ -42,14 +42,15 @@ class DenseNetwork:
     def __call__(self, images: Tensor, image_size: Size) -> DenseOutputs:
         """As `LPSNet.forward`, of images on the device, of `dtype`, best in channels-last memory. Waits for nothing
         where an input of these sizes came before."""
+        valid = -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)
         if isinstance(self._context, PyramidPooling):
-            self._make_matrices(self._context, images, image_size)
-        return self._network(images, image_size)
+            self._make_matrices(self._context, images, valid)
+        # The network looks at whole cells of C5 alone; so images of some sizes share what is compiled.
+        return self._network(images, (valid[0] * STRIDE, valid[1] * STRIDE))
 
-    def _make_matrices(self, context: PyramidPooling, images: Tensor, image_size: Size) -> None:
+    def _make_matrices(self, context: PyramidPooling, images: Tensor, valid: Size) -> None:
         """Before they are needed: a CUDA graph could not copy them from the host, a compiled one would bake them in."""
         cells = [side // STRIDE for side in images.shape[2:]]
-        valid = -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)
         with self._lock:
             if (*cells, *valid) not in self._sizes:
                 context.matrices(images.new_empty(1, 1, *cells), valid)

@@ -149,9 +149,11 @@ class TorchCudaPipeline:
 
 
 def _expect_device(name: str) -> None:
-    device = torch.device(name)
-    if device.type == "cpu":
+    if name == "cpu":
         return
+    if not name.startswith("cuda"):
+        raise ValueError(f"device: expected cpu or cuda for a torch network, got {name}")
+    device = torch.device(name)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
         raise ValueError(f"device: expected one of the {count} CUDA devices that torch finds here, got {name}")

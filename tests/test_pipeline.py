@@ -67,7 +67,7 @@ def test_threads_share_an_engine(engine):
 
 
 def test_mistakes_are_named(tiny_checkpoint):
-    with pytest.raises(ValueError, match="device: expected cpu, cuda or cuda:N, got 'tpu'"):
+    with pytest.raises(ValueError, match="device: expected cpu, cuda, cuda:N, tensorrt or tensorrt:N, got 'tpu'"):
         lpsnet.engine.load(tiny_checkpoint, "tpu")
     with pytest.raises(ValueError, match="lpsnet_lite0_camvid"):
         lpsnet.engine.load("upsnet")

@@ -293,10 +293,15 @@ def test_a_device_that_is_not_there_is_named(model):
         Engine.of(model, RuntimeConfig(device="cuda:1"))
 
 
+def test_a_device_of_another_runtime_is_named(model):
+    with pytest.raises(ValueError, match="device: expected cpu or cuda for a torch network, got tensorrt"):
+        TorchCudaPipeline(model, RuntimeConfig(device="tensorrt"))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"device": "gpu"}, "device: expected cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "gpu"}, "device: expected cpu, cuda, cuda:N, tensorrt or tensorrt:N, got 'gpu'"),
         ({"precision": "int8"}, "precision: expected fp32, fp16 or bf16, got 'int8'"),
         ({"threads": -1}, "threads: expected at least 0, got -1"),
         ({"max_graphs": 0}, "max_graphs: expected at least 1, got 0"),
