@@ -1,18 +1,20 @@
 """LPSNet beside UPSNet and Panoptic FPN, from an image to its panoptic map, with random weights.
 
 All have the same backbone, feature pyramid, norms, operators and memory format, and take the same image, which is
-resized to 800x1333 first, so that input (800x1344) and output have about one size. Runs are interleaved. Peak memory is
-the resident memory of a process of its own that runs one network twice, with and without what the process has before.
+resized to 800x1333 first, so that input (800x1344) and output have about one size. Runs are interleaved. Besides the
+time there is the time of the processor, of all threads, which other processes on the machine change little. Peak memory
+is the resident memory (Linux) of a process of its own that runs one network twice, with and without what the process
+has before the first image.
 """
 
 import argparse
+import gc
 import json
-import resource
 import statistics
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import cv2
@@ -75,6 +77,12 @@ def peak_memory(arguments: argparse.Namespace, name: str) -> tuple[float, float]
     return peak, peak - before
 
 
+def resident(field: str) -> float:
+    """MB of this process, now (VmRSS) or at most (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) / 1e3
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", type=Path, required=True)
@@ -90,30 +98,38 @@ def main() -> None:
 
     if arguments.alone:
         pipeline = Pipeline(arguments.alone, arguments.recipe)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        before = resident("VmRSS")
         for _ in range(2):
             pipeline(image)
-        print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, before]))
+        print(json.dumps([resident("VmHWM"), before]))
         return
 
     memory = {name: peak_memory(arguments, name) for name in NETWORKS}
     pipelines = {name: Pipeline(name, arguments.recipe) for name in NETWORKS}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in NETWORKS}
+    cpu: dict[str, list[float]] = {name: [] for name in NETWORKS}
     for repeat in range(arguments.repeats + 1):
         for name, pipeline in pipelines.items():
+            begin = process_time()
             timings = pipeline(image)
+            taken = 1e3 * (process_time() - begin)
             if repeat > 0:
                 runs[name].append(timings)
+                cpu[name].append(taken)
 
-    totals = {name: statistics.median(sum(t.values()) for t in taken) for name, taken in runs.items()}
+    totals = {name: statistics.median(sum(t.values()) for t in timings) for name, timings in runs.items()}
+    work = {name: statistics.median(times) for name, times in cpu.items()}
     for name in NETWORKS:
         peak, above = memory[name]
         print(f"{name}: {totals[name]:.0f} ms, {totals[name] / totals['lpsnet']:.2f} x LPSNet's; ", end="")
+        print(f"processor {work[name]:.0f} ms, {work[name] / work['lpsnet']:.2f} x LPSNet's; ", end="")
         print(f"peak {peak:.0f} MB, {above:.0f} MB of them for images, {above / memory['lpsnet'][1]:.2f} x LPSNet's")
         for stage in runs[name][0]:
             print(f"  {stage:16} {statistics.median(t[stage] for t in runs[name]):8.1f} ms")
     if arguments.json is not None:
-        data = {"threads": arguments.threads, "runs": runs, "peak_mb": memory}
+        data = {"threads": arguments.threads, "runs": runs, "cpu_ms": cpu, "peak_mb": memory}
         arguments.json.write_text(json.dumps(data, indent=2) + "\n")
 
 

@@ -50,7 +50,6 @@ class TorchCudaPipeline:
         self._lanes = [
             Lane(frames, stream, runtime.max_graphs if runtime.graph and stream.has_graphs else 0) for stream in streams
         ]
-        self._layout = frames.layout
         self._turns = itertools.count()
         self.runs_on = f"torch {torch.__version__} on {_in_words(runtime)}"
 
@@ -142,7 +141,7 @@ class TorchCudaPipeline:
     def _results(self, lane: Lane, shape: FrameShape, blocks: Tensor, mark: Mark) -> tuple[DevicePanopticResult, ...]:
         resized = self.recipe.input.resized(shape.height, shape.width)
         scale = resized[0] / shape.height, resized[1] / shape.width
-        layout = self._layout(shape)
+        layout = shape.layout(len(self.recipe.categories))
         return tuple(
             DevicePanopticResult(block, layout, self.recipe.categories, scale, mark, lane.stream) for block in blocks
         )

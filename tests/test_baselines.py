@@ -128,6 +128,7 @@ def test_detections_are_best_first_within_the_image(model):
     assert (boxes[:, 2] <= 150).all()
     assert (boxes[:, 3] <= 100).all()
     assert (outputs.instances.labels < len(model.things)).all()
+    assert (outputs.instances.scores.diff() <= 0).all()
 
 
 def test_no_detections_at_all(recipe):

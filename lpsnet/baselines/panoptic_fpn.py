@@ -5,12 +5,10 @@ detections is fixed (`TwoStageConfig`); the paper goes on with those above a sco
 
 Costs of the ResNet-50 network for COCO at 800x1344, counted by `lpsnet.models.macs`:
 
-* 46.03 million parameters, as is published for this network (about 46 million).
+* 46.03 million parameters; about 46 million is what is commonly given for this network.
 * 299.7 GMAC: backbone 87.6, feature pyramid 60.9, region proposals 53.2, box head 14.3 (1000 boxes), mask head 51.4
   (100 boxes), semantic head 32.4.
 """
-
-import torch
 
 from lpsnet.baselines.config import PanopticFPNConfig
 from lpsnet.baselines.heuristic_merge import merge
@@ -47,6 +45,5 @@ class PanopticFPN(TwoStageNetwork):
             stuff = upsample_argmax(outputs.logits, prepared.output_size, logit_scale(prepared), None)
         with stages("merge"):
             slots, kept = merge(stuff, self.num_stuff, masks, self.config.overlap_threshold)
-            slots = slots.to(torch.int64)
         with stages("result"):
             return panoptic_result(slots, masks.take(kept), self, outputs, prepared)

@@ -16,7 +16,7 @@ _WEIGHTS = (10.0, 5.0)
 
 @dataclass(frozen=True)
 class Instances:
-    """Boxes by descending score, with their masks.
+    """Boxes by descending score.
 
     Attributes:
         boxes: float32[K, 4], xyxy in pixels of the network's input.
@@ -75,6 +75,7 @@ def detect(
     labels = pairs % num_things
     boxes = decode(proposals[rows], deltas[rows, labels], _WEIGHTS, image_size)
     best = suppress_to(config.detections, boxes, scores, labels.int(), config.detection_iou)
+    best = best.sort().values  # by descending score, as the pairs are: boxes that fill up come last else
     return Instances(boxes[best], scores[best], labels[best])
 
 
