@@ -2,7 +2,7 @@ import socket
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import monotonic
+from time import monotonic, sleep
 
 import cv2
 import numpy as np
@@ -218,6 +218,16 @@ def test_a_lost_camera_comes_back():
     assert [f.at for f in frames] == sorted(f.at for f in frames)
     assert (source.counts.broken, source.counts.reconnects) == (1, 1)
     assert captures[0].released
+
+
+def test_a_camera_that_falls_silent_is_lost_at_once():
+    def silence():
+        sleep(0.11)
+
+    captures = [FakeCapture([gray(0), silence, gray(9)]), FakeCapture([gray(1)])]
+    source = camera(captures, replace(QUICK, timeout=0.2, max_frames=2))
+    assert grays(f.image for f in source.frames()) == [0, 1]
+    assert (source.counts.broken, source.counts.reconnects) == (0, 1)
 
 
 def test_a_camera_that_stays_lost_ends_with_an_error():
