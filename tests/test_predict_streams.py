@@ -241,6 +241,25 @@ def test_a_failure_to_write_does_not_stop_the_next_source(runner, tmp_path, comp
     assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
 
 
+def test_a_video_that_cannot_be_finished_is_not_taken_for_that_of_an_earlier_run(
+    runner, tmp_path, complaints, monkeypatch
+):
+    video = files(write_video(tmp_path / "a.mp4", 5))
+    assert runner().run(video) == 0
+    before = (tmp_path / "out" / "a_overlay.mp4").read_bytes()
+
+    def failing(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OverlayVideo, "close", failing)
+    assert runner().run(video) == 1
+    assert complaints == ["[Errno 28] No space left on device"]
+    assert (tmp_path / "out" / "a_overlay.mp4").read_bytes() == before
+    summary = summary_of(tmp_path / "out", "a")
+    assert summary["video"] is None
+    assert summary["error"] == complaints[0]
+
+
 def test_frames_that_failed_are_reported(runner, tmp_path, complaints):
     calls = []
 
