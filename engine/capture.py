@@ -142,6 +142,8 @@ class CaptureSource:
             self._index += 1
             if image is None:
                 misses += 1
+                if self.live and read_at - start > self._config.timeout / 2:
+                    break  # silence; a camera would take as long for each further attempt
                 continue
             self.counts.broken += misses
             misses = 0

@@ -85,7 +85,7 @@ class StreamOutput:
         """What was written, for the summary."""
         video = self._video
         about = None
-        if video and video.path.exists():
+        if video and video.whole:
             about = {
                 "file": video.path.name,
                 "height": video.size[0],

@@ -34,6 +34,8 @@ class OverlayVideo:
         self.written = 0
         """Frames of the video so far; `repeated` of them stand in for others, `left_out` pictures had no place."""
         self.repeated = self.left_out = 0
+        self.whole = False
+        """Whether it is finished and has its name."""
         self._last: np.ndarray = np.zeros((0, 0, 3), np.uint8)
         self._shift = 0  # of the places, by freezes that were cut short
         self._temporary = path.with_name(f".{uuid.uuid4().hex}.mp4").absolute()  # cv2 knows the container by its suffix
@@ -87,6 +89,7 @@ class OverlayVideo:
             if not playable or frames != self.written:
                 raise OSError(f"{self.path}: the video could not be written whole; is the disk full?")
             self._temporary.replace(self.path)
+            self.whole = True
         finally:
             self._temporary.unlink(missing_ok=True)
 

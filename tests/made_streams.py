@@ -16,7 +16,7 @@ from lpsnet.structures import PanopticResult, Segment
 
 CLASSES = categories("synthetic")
 DISC = next(i for i, c in enumerate(CLASSES) if c.isthing)
-QUICK = StreamConfig(timeout=2.0, backoff=0.001, report_every=1.0)
+QUICK = StreamConfig(timeout=10.0, backoff=0.001, report_every=1.0)
 """Does not keep tests waiting."""
 
 

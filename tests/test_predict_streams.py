@@ -241,6 +241,25 @@ def test_a_failure_to_write_does_not_stop_the_next_source(runner, tmp_path, comp
     assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
 
 
+def test_a_video_that_cannot_be_finished_is_not_taken_for_that_of_an_earlier_run(
+    runner, tmp_path, complaints, monkeypatch
+):
+    video = files(write_video(tmp_path / "a.mp4", 5))
+    assert runner().run(video) == 0
+    before = (tmp_path / "out" / "a_overlay.mp4").read_bytes()
+
+    def failing(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OverlayVideo, "close", failing)
+    assert runner().run(video) == 1
+    assert complaints == ["[Errno 28] No space left on device"]
+    assert (tmp_path / "out" / "a_overlay.mp4").read_bytes() == before
+    summary = summary_of(tmp_path / "out", "a")
+    assert summary["video"] is None
+    assert summary["error"] == complaints[0]
+
+
 def test_frames_that_failed_are_reported(runner, tmp_path, complaints):
     calls = []
 
@@ -368,7 +387,8 @@ def test_the_page_names_options_and_fields_that_exist(runner, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) <= known
+    about_the_command = re.sub(r"`python [^`]*`", "", page)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", about_the_command)) <= known
     for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)

@@ -2,7 +2,7 @@ import socket
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import monotonic
+from time import monotonic, sleep
 
 import cv2
 import numpy as np
@@ -220,6 +220,16 @@ def test_a_lost_camera_comes_back():
     assert captures[0].released
 
 
+def test_a_camera_that_falls_silent_is_lost_at_once():
+    def silence():
+        sleep(0.3)
+
+    captures = [FakeCapture([gray(0), silence, gray(9)]), FakeCapture([gray(1)])]
+    source = camera(captures, replace(QUICK, timeout=0.5, max_frames=2))
+    assert grays(f.image for f in source.frames()) == [0, 1]
+    assert (source.counts.broken, source.counts.reconnects) == (0, 1)
+
+
 def test_a_camera_that_stays_lost_ends_with_an_error():
     source = camera([FakeCapture([gray(0)])], replace(QUICK, reconnects=3))
     with pytest.raises(SourceError, match="0: lost, and not back after 3 attempts"):
@@ -299,7 +309,7 @@ def test_motion_jpeg_over_http(server, path, broken):
 
 @pytest.mark.parametrize("path", ["/", "/stall"])
 def test_a_network_stream_that_ends_or_falls_silent_is_opened_again(server, path):
-    source = network(server + path, max_frames=20, timeout=0.5)
+    source = network(server + path, max_frames=20, timeout=2.0)
     assert len(list(source.frames())) == 20
     source.close()
     assert source.counts.reconnects == 1

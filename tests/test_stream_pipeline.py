@@ -183,7 +183,7 @@ def test_a_source_that_hangs_is_left_behind(stopped):
         free.wait(WAIT)
 
     source = camera([FakeCapture([gray(0), gray(1), hang])], replace(QUICK, reconnects=0))
-    config = replace(QUICK, timeout=100.0 if stopped else 0.1)
+    config = replace(QUICK, timeout=100.0 if stopped else 0.5)
     both = threading.Event()
     sink = Sink(before_write=lambda frame: frame.index == 1 and both.set())
     try:
