@@ -1,6 +1,7 @@
-# Everything runs in a virtual environment of its own; `make demo` and `make test` are all that a new machine needs.
+# Everything runs in virtual environments of its own; `make demo` and `make test` are all that a new machine needs.
 PYTHON ?= python3
 VENV ?= .venv
+DEMO_VENV ?= .venv-demo
 BIN := $(VENV)/bin
 INPUT ?=
 SOURCES := lpsnet engine export tests benchmarks setup.py
@@ -15,8 +16,14 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(she
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.installed
-	$(BIN)/lpsnet-predict $(or $(INPUT),--sample) --profile --output out/demo
+# What it takes to run a model, and no more: no torch.
+$(DEMO_VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc cmake -type f)
+	test -x $(DEMO_VENV)/bin/python || $(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+demo: $(DEMO_VENV)/.installed
+	$(DEMO_VENV)/bin/lpsnet-predict $(or $(INPUT),--sample) --profile --output out/demo
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from lpsnet.config import DEFAULT_MODEL, PostprocessConfig, StreamConfig
+from lpsnet.config import DEFAULT_ARTIFACT, PostprocessConfig, RuntimeConfig, StreamConfig
 from lpsnet.inference import StageTimer
 from lpsnet.overrides import NO_OVERRIDES, PostprocessOverrides, overridden
 from lpsnet.structures import PanopticResult
@@ -35,20 +35,20 @@ class Arguments:
     Attributes:
         inputs: images, videos, folders of them, globs; a camera (0, /dev/video0), an address (rtsp://, http://).
         output: folder for the overlays, the panoptic PNGs and panoptic.json, and for videos with their summaries.
-        model: a packaged model or the path of a checkpoint.
-        device: cpu or cuda.
-        sample: take the photograph that scikit-learn ships with (the `demo` extra).
+        model: a packaged model, or the path of a checkpoint or of an exported model.
+        sample: take the photograph that comes with the package.
         profile: time each operator of the post-processing.
+        runtime: what runs the model.
         stream: settings of videos and live sources.
         overrides: settings of the post-processing; what is not given is the model's own.
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
     output: Path
-    model: str = DEFAULT_MODEL
-    device: str = "cpu"
+    model: str = DEFAULT_ARTIFACT
     sample: bool = False
     profile: bool = False
+    runtime: Annotated[RuntimeConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RuntimeConfig)
     stream: Annotated[StreamConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=StreamConfig)
     overrides: Annotated[PostprocessOverrides, tyro.conf.arg(name="")] = NO_OVERRIDES
 
@@ -81,7 +81,7 @@ def run(arguments: Arguments, console: Console, errors: Console) -> int:
     """Segments every input; returns how many could not be. One line on `errors` for each of those."""
     paths, streams, failures = _inputs(arguments, errors)
     check_streams(streams, arguments.stream)
-    with load(arguments.model, arguments.device) as engine:
+    with load(arguments.model, arguments.runtime) as engine:
         config = overridden(engine.recipe.postprocess, arguments.overrides)
         if paths:
             failures = _predict_images(arguments, engine, paths, config, failures, console, errors)
@@ -120,7 +120,7 @@ def _predict_images(
     if first is not None:
         if len(timings) == 1:
             console.print(segment_table(first))
-        console.print(timing_table(timings))
+        console.print(timing_table(timings, engine.runs_on))
         console.print(f"{len(timings)} of {len(timings) + failures} images in [bold]{escape(str(output.path))}[/]")
     return failures
 
@@ -178,9 +178,9 @@ def segment_table(result: PanopticResult) -> Table:
     return table
 
 
-def timing_table(timings: Sequence[dict[str, float]]) -> Table:
+def timing_table(timings: Sequence[dict[str, float]], runs_on: str) -> Table:
     """Milliseconds per stage. The first image warms caches up, so the others have a column of their own."""
-    table = Table(title="Milliseconds per stage")
+    table = Table(title=f"Milliseconds per stage, {escape(runs_on)}")
     table.add_column("stage")
     table.add_column("first image", justify="right")
     others = timings[1:]

@@ -1,7 +1,6 @@
 """The images that an exported model is calibrated and compared on."""
 
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -31,15 +30,14 @@ class ImageFiles:
 
 
 class MadeUpImages:
-    """Images that are there without any data: scenes of several sizes, and a photograph where a package ships it."""
+    """Images that are there without any data: the photograph of the package, and scenes of several sizes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
 
     def __iter__(self) -> Iterator[np.ndarray]:
         scenes = SyntheticScenes(self._limit)
-        photographs = [read_image(sample_photograph())] if find_spec("sklearn") else []
-        yield from photographs[: self._limit]
-        for i in range(self._limit - len(photographs)):
+        yield read_image(sample_photograph())
+        for i in range(self._limit - 1):
             height, width = _SIZES[i % len(_SIZES)]
             yield cv2.resize(scenes[i].image, (width, height))

@@ -27,7 +27,9 @@ BOX_STRIDES = (8, 16, 32, 64, 128)
 SEMANTIC_STRIDE = 4
 """The semantic logits are at 1/4 of the input (paper, section 3.3)."""
 DEFAULT_MODEL = "lpsnet_lite0_camvid"
-"""The packaged model that commands take unless another is named."""
+"""The packaged checkpoint that commands take unless another is named."""
+DEFAULT_ARTIFACT = f"{DEFAULT_MODEL}.onnx"
+"""The packaged model that lpsnet-predict takes: the same network, run without torch."""
 
 
 @dataclass(frozen=True)

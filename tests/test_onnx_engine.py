@@ -266,7 +266,7 @@ def test_metadata_survive_the_trip(tiny_recipe):
     assert isinstance(info.recipe, Recipe)
 
 
-BLOCKED = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "hotcoco", "tensorboard", "yaml", "sklearn", "PIL")
+BLOCKED = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "hotcoco", "tensorboard", "yaml", "PIL")
 
 
 def test_torch_is_not_needed(files, tmp_path):
