@@ -1,52 +1,66 @@
-"""From an image to its panoptic map: the stages, in the order they run, each with its time."""
+"""The engine: from an image, or the path of one, to its panoptic map, whatever runs the network."""
 
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpsnet.config import PostprocessConfig, Recipe
-from lpsnet.inference import StageTimer, postprocess, postprocess_by_stage, prepare
+from lpsnet.config import PostprocessConfig, Recipe, RuntimeConfig
+from lpsnet.inference import StageTimer
 from lpsnet.structures import PanopticResult
 
+from .backend import Backend, timed
 from .images import read_image
-from .torch_backend import TorchBackend
+from .models import open_backend
+from .torch_backend import open_torch
 
 if TYPE_CHECKING:
     from lpsnet.models.lpsnet import LPSNet
 
 
-def load(name_or_path: str | Path, device: str = "cpu") -> "Engine":
-    """The engine of a packaged model or of a checkpoint.
+def load(name_or_path: str | Path, runtime: RuntimeConfig | str = "cpu") -> "Engine":
+    """The engine of a packaged model, a checkpoint, or an exported model; what it is, is read from the file.
 
     Args:
-        name_or_path: such as ``lpsnet_lite0_camvid``, or the path of a checkpoint of this project.
-        device: ``cpu`` or ``cuda``.
+        name_or_path: such as ``lpsnet_lite0_camvid``, or the path of a file of lpsnet-train or lpsnet-export.
+        runtime: what to run on, or a device, for the defaults of the rest.
 
     Raises:
         ValueError: a name, a file or a device that does not fit; the message says what was expected.
+        ModuleNotFoundError: what runs such a file is not installed.
     """
-    from lpsnet.models.lpsnet import LPSNet
-
-    return Engine(LPSNet.from_pretrained(name_or_path), device)
+    return Engine(open_backend(name_or_path, _runtime(runtime)))
 
 
 class Engine:
     """Runs one network. Safe to call from several threads.
 
     Args:
-        model: the network; it is put into evaluation mode.
-        device: ``cpu`` or ``cuda``.
+        backend: what runs it.
 
     Attributes:
-        recipe: of the model: its classes, its input, its post-processing.
+        recipe: of the network: its classes, its input, its post-processing.
+        runs_on: runtime and device, in words.
     """
 
-    def __init__(self, model: "LPSNet", device: str = "cpu") -> None:
-        self.recipe: Recipe = model.recipe
-        self._backend: TorchBackend | None = TorchBackend(model, device)
+    def __init__(self, backend: Backend) -> None:
+        self.recipe: Recipe = backend.recipe
+        self.runs_on = backend.runs_on
+        self._backend: Backend | None = backend
+
+    @classmethod
+    def of(cls, model: "LPSNet", runtime: RuntimeConfig | str = "cpu") -> "Engine":
+        """The engine of a torch network.
+
+        Args:
+            model: is copied: what becomes of it afterwards does not matter.
+            runtime: what to run on, or a device, for the defaults of the rest.
+
+        Raises:
+            ValueError: a device that is not there.
+        """
+        return cls(open_torch(model, _runtime(runtime)))
 
     def predict(
         self, image: np.ndarray | str | Path, config: PostprocessConfig | None = None, profile: bool = False
@@ -56,11 +70,12 @@ class Engine:
         Args:
             image: uint8[H, W, 3] RGB, or the path of an image.
             config: of the post-processing; None takes the recipe's.
-            profile: run the post-processing operator by operator, so that each has a time of its own.
+            profile: run the post-processing operator by operator, where the backend can, so that each has a time of its
+                own.
 
         Returns:
-            The result. Its `timings` are milliseconds per stage: read, preprocess, network, and postprocess or its
-            operators. Ids and segments do not depend on `profile`.
+            The result. Its `timings` are milliseconds per stage, such as read, preprocess, network, and postprocess or
+            its operators. Ids and segments do not depend on `profile`, but for the rounding of a GPU.
 
         Raises:
             ValueError: an image that cannot be read, or of another shape or dtype; a setting out of its range.
@@ -68,25 +83,33 @@ class Engine:
         backend = self._backend  # read once: another thread may close the engine meanwhile
         if backend is None:
             raise ValueError("engine: expected an open engine, got one that was closed")
-        config = config or self.recipe.postprocess
         timer = StageTimer()
         if isinstance(image, str | Path):
             with timer("read"):
                 image = read_image(image)
-        with timer("preprocess"):
-            prepared = prepare(image, self.recipe.input)
-        with timer("network"):
-            dense = backend.run(prepared)
-        if profile:
-            result = postprocess_by_stage(dense, prepared, self.recipe.categories, config, timer)
-        else:
-            with timer("postprocess"):
-                result = postprocess(dense, prepared, self.recipe.categories, config)
-        return replace(result, timings=timer.timings)
+        return timed(backend.predict(image, config or self.recipe.postprocess, timer, profile), timer)
+
+    def warm_up(self, height: int, width: int, frames: int = 2) -> None:
+        """Predicts blank frames, so that the first image of this size is as fast as the others: memory is
+        allocated, and on CUDA kernels are loaded and the graph is captured.
+
+        Args:
+            height, width: of the images to come.
+            frames: how many.
+
+        Raises:
+            ValueError: a size below 1, a closed engine.
+        """
+        if min(height, width, frames) < 1:
+            raise ValueError(f"height, width, frames: expected at least 1, got {height}, {width}, {frames}")
+        for _ in range(frames):
+            self.predict(np.zeros((height, width, 3), np.uint8))
 
     def close(self) -> None:
         """Lets go of the network. The engine cannot be used afterwards."""
-        self._backend = None
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
 
     def __enter__(self) -> "Engine":
         return self
@@ -95,3 +118,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _runtime(runtime: RuntimeConfig | str) -> RuntimeConfig:
+    return RuntimeConfig(device=runtime) if isinstance(runtime, str) else runtime

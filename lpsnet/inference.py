@@ -83,11 +83,16 @@ class DenseArrays:
 
 def prepare(image: np.ndarray, config: InputConfig) -> NetworkInput:
     """Resizes, normalises and pads an image, uint8[H, W, 3] RGB. Raises ValueError for any other."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"image: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    expect_image(image)
     resized = config.resized(*image.shape[:2])
     pixels = native.resize_normalize(image, resized, config.padded(*resized), config.mean, config.std)
     return NetworkInput(pixels[None], resized, (image.shape[0], image.shape[1]))
+
+
+def expect_image(image: np.ndarray) -> None:
+    """Raises ValueError unless the image is uint8[H, W, 3] and not empty."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
 
 
 def semantic_labels(dense: DenseArrays, prepared: NetworkInput, allowed: np.ndarray | None = None) -> np.ndarray:
@@ -195,7 +200,7 @@ def paste(inputs: HeadInputs, categories: Sequence[Category], config: Postproces
 
 def detections(boxes: BoxCandidates, prepared: NetworkInput) -> Detections:
     """The boxes in pixels of the image."""
-    return _detections(boxes.boxes, boxes.scores, boxes.labels, prepared)
+    return scaled_detections(boxes.boxes, boxes.scores, boxes.labels, prepared.scale)
 
 
 def postprocess_by_stage(
@@ -230,12 +235,17 @@ def postprocess(
         prepared.output_size,
         config,
     )
-    return PanopticResult(ids, table.segments(), tuple(categories), _detections(boxes, scores, labels, prepared))
+    return PanopticResult(
+        ids, table.segments(), tuple(categories), scaled_detections(boxes, scores, labels, prepared.scale)
+    )
+
+
+def scaled_detections(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, scale: tuple[float, float]
+) -> Detections:
+    """Boxes in pixels of the network's input as boxes in pixels of the image; `scale` is `NetworkInput.scale`."""
+    return Detections(boxes / np.tile(scale[::-1], 2).astype(np.float32), scores, labels)
 
 
 def _is_thing(categories: Sequence[Category]) -> np.ndarray:
     return np.array([c.isthing for c in categories], np.uint8)
-
-
-def _detections(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, prepared: NetworkInput) -> Detections:
-    return Detections(boxes / np.tile(prepared.scale[::-1], 2).astype(np.float32), scores, labels)

@@ -11,6 +11,7 @@ from lpsnet.config import PostprocessConfig
 from lpsnet.native import library
 from lpsnet.native.postprocess import PostprocessParams
 from lpsnet.ops import reference
+from lpsnet.ops.postprocess import postprocess_into
 
 STRIDES = [8, 16, 32]
 IS_THING = np.array([1, 0, 1, 0, 1], np.uint8)
@@ -250,6 +251,24 @@ def test_bad_arrays_are_named():
 def test_area_limit_follows_the_output():
     assert native.output_area_limit(4096, (800, 1200), (400, 600)) == 1024
     assert native.output_area_limit(0, (800, 1200), (400, 600)) == 0
+
+
+def test_results_go_where_the_caller_wants_them():
+    arguments = (*tensors(*dense_outputs(64, 96, 0)), STRIDES, [60, 90], [50, 70], CONFIG)
+    expected = ops.postprocess(*arguments)
+    outputs = [torch.full_like(t, 77) for t in expected]
+    postprocess_into(outputs, *arguments)
+    assert all(torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
+
+    for i, bad, message in (
+        (4, torch.empty(50, 71, dtype=torch.int32), r"outputs\[4\]: expected torch.int32 \[50, 70\], got"),
+        (1, torch.empty(len(expected[1])).double(), r"outputs\[1\]: expected torch.float32 \[30\], got torch.float64"),
+        (4, torch.empty(70, 50, dtype=torch.int32).t(), r"outputs\[4\]: expected a contiguous tensor"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            postprocess_into([*outputs[:i], bad, *outputs[i + 1 :]], *arguments)
+    with pytest.raises(ValueError, match="outputs: expected 10 tensors, got 9"):
+        postprocess_into(outputs[:9], *arguments)
 
 
 def test_opcheck():

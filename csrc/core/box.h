@@ -19,11 +19,11 @@ LPS_HOST_DEVICE bool is_finite(const Box& b) {
   return is_finite(b.x1) && is_finite(b.y1) && is_finite(b.x2) && is_finite(b.y2);
 }
 
-// IoU(a, b) > threshold, from boxes with their areas and without the division: an empty union is never above a
-// threshold >= 0.
+// IoU(a, b) > threshold, from boxes with their areas, in the operations and the order of torchvision and of ONNX
+// Runtime, so that a tie is one everywhere. The IoU of an empty union is NaN, which is above no threshold.
 LPS_HOST_DEVICE bool overlaps(const Box& a, float area_a, const Box& b, float area_b, float threshold) {
   const float shared = area(intersection(a, b));
-  return shared > threshold * (area_a + area_b - shared);
+  return shared / (area_a + area_b - shared) > threshold;
 }
 
 LPS_HOST_DEVICE bool overlaps(const Box& a, const Box& b, float threshold) {

@@ -12,10 +12,11 @@ TAPS = KERNEL * KERNEL
 
 
 class DeformConv2d(nn.Module):
-    """A 3x3 deformable convolution without bias: v1 (Dai et al., ICCV 2017) or, modulated, v2 (Zhu et al., CVPR 2019).
+    """A 3x3 deformable convolution: v1 (Dai et al., ICCV 2017) or, modulated, v2 (Zhu et al., CVPR 2019).
 
     A plain 3x3 convolution of the same input gives offsets and masks. It starts at zero: the layer starts as the plain
     convolution with the same weight, and as half of it where it is modulated (the masks start at sigmoid(0)).
+    It has no bias until a norm is folded into it.
 
     Args:
         in_channels, out_channels: of the input and of the result.
@@ -26,6 +27,8 @@ class DeformConv2d(nn.Module):
         super().__init__()
         self.modulated = modulated
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, KERNEL, KERNEL))
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", None)
         self.offset = nn.Conv2d(in_channels, TAPS * (3 if modulated else 2), KERNEL, padding=1)
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         nn.init.zeros_(self.offset.weight)
@@ -39,7 +42,7 @@ class DeformConv2d(nn.Module):
         if self.modulated:
             offset, mask = predicted.split([2 * TAPS, TAPS], dim=1)
             mask = torch.sigmoid(mask)
-        return deform_conv2d(x, offset, self.weight, padding=1, mask=mask)
+        return deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)
 
 
 def _no_autocast(device: str) -> AbstractContextManager:

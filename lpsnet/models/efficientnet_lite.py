@@ -57,7 +57,8 @@ class SameConv2d(nn.Conv2d):
         return super().forward(input)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.groups > 1 and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        training = bias is None  # a bias is a norm that was folded in
+        if training and self.groups > 1 and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             return mixed_depthwise_conv2d(input, weight, self.stride[0], self.pads)
         return super()._conv_forward(input, weight, bias)
 

@@ -33,8 +33,8 @@ class SemanticHead(nn.Module):
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = norm([layer(y) for y in x])
         logits, *coarser = (classifier(y).float() for classifier, y in zip(self.classifiers, x, strict=True))
-        for y in coarser:
-            logits = logits + functional.interpolate(y, logits.shape[2:], mode="bilinear", align_corners=False)
+        for level, y in enumerate(coarser, 1):  # by whole factors, so that exported graphs hold no size
+            logits = logits + functional.interpolate(y, scale_factor=2.0**level, mode="bilinear", align_corners=False)
         return logits
 
 

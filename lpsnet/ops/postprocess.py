@@ -1,5 +1,7 @@
 """The whole post-processing as one torch operator of fixed output size."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -60,6 +62,52 @@ def postprocess(
     )
 
 
+def postprocess_into(
+    outputs: Sequence[Tensor],
+    logits: Tensor,
+    is_thing: Tensor,
+    ltrb: list[Tensor],
+    borderness: list[Tensor],
+    strides: list[int],
+    image_size: list[int],
+    output_size: list[int],
+    config: PostprocessConfig,
+) -> None:
+    """`postprocess` into tensors that the caller has: no operator of torch, so torch.compile does not see it.
+
+    Args:
+        outputs: contiguous, of the dtypes and shapes that `postprocess` returns.
+
+    Raises:
+        ValueError: a bad argument, named in the message.
+    """
+    _check(logits, is_thing, ltrb, borderness)
+    expected = _outputs(torch.empty_like(logits, device="meta"), output_size, config.max_detections)
+    if len(outputs) != len(expected):
+        raise ValueError(f"outputs: expected {len(expected)} tensors, got {len(outputs)}")
+    for i, (output, like) in enumerate(zip(outputs, expected, strict=True)):
+        expect(f"outputs[{i}]", output, like.dtype, like.shape)
+        if not output.is_contiguous():
+            raise ValueError(f"outputs[{i}]: expected a contiguous tensor, got strides {output.stride()}")
+    _call(outputs, logits, is_thing, ltrb, borderness, strides, image_size, output_size, config)
+
+
+def _call(
+    outputs: Sequence[Tensor],
+    logits: Tensor,
+    is_thing: Tensor,
+    ltrb: list[Tensor],
+    borderness: list[Tensor],
+    strides: list[int],
+    image_size: list[int],
+    output_size: list[int],
+    config: PostprocessConfig,
+) -> None:
+    sizes = [(b.shape[0], b.shape[1]) for b in borderness]
+    params = PostprocessParams.of(logits.shape, sizes, image_size, output_size, config, strides)
+    call("postprocess", params, logits, is_thing.view(torch.uint8), ltrb, borderness, *outputs)
+
+
 @torch.library.custom_op("lpsnet::postprocess", mutates_args=())
 def _postprocess(
     logits: Tensor,
@@ -80,7 +128,6 @@ def _postprocess(
     stuff_area_limit: int,
     fill_stuff: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    _check(logits, is_thing, ltrb, borderness)
     config = PostprocessConfig(
         score_threshold,
         topk,
@@ -93,10 +140,9 @@ def _postprocess(
         stuff_area_limit,
         fill_stuff,
     )
-    sizes = [(b.shape[0], b.shape[1]) for b in borderness]
-    params = PostprocessParams.of(logits.shape, sizes, image_size, output_size, config, strides)
+    _check(logits, is_thing, ltrb, borderness)
     outputs = _outputs(logits, output_size, max_detections)
-    call("postprocess", params, logits, is_thing.view(torch.uint8), ltrb, borderness, *outputs)
+    _call(outputs, logits, is_thing, ltrb, borderness, strides, image_size, output_size, config)
     return outputs
 
 
