@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lpsnet.native.resize_normalize import ResizeNormalizeParams
-from lpsnet.ops.device import call, expect
+from lpsnet.ops.device import DTYPES, call, expect
 
 
 @torch.library.custom_op("lpsnet::resize_normalize", mutates_args=())
@@ -16,6 +16,7 @@ def resize_normalize(
     std: list[float],
     reverse_channels: bool = False,
     channels_last: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Resizes an image, normalises it and pads it with zeros; `lpsnet.native.resize_normalize` says how.
 
@@ -26,19 +27,19 @@ def resize_normalize(
         mean, std: of the channels of the result, in units of 0..255; the result is (value - mean) / std.
         reverse_channels: from BGR to RGB, or the other way round.
         channels_last: the result lies in memory as [h, w, 3].
+        dtype: of the result, float32, float16 or bfloat16, which is rounded to from float32.
 
     Returns:
-        float32[3, h, w] with (h, w) = `padded`.
+        dtype [3, h, w] with (h, w) = `padded`.
 
     Raises:
         ValueError: an image of another dtype or shape, an empty size, a `padded` below `resized`, a std of 0 or less.
     """
     expect("image", image, torch.uint8, ["H", "W", 3])
     image = image.contiguous()
-    params = ResizeNormalizeParams.of(
-        image.shape[:2], 3 * image.shape[1], resized, padded, mean, std, reverse_channels, channels_last
-    )
-    out = _memory(image, padded, channels_last)
+    out = _memory(image, padded, channels_last, dtype)
+    layout = (reverse_channels, channels_last, DTYPES[dtype])
+    params = ResizeNormalizeParams.of(image.shape[:2], 3 * image.shape[1], resized, padded, mean, std, *layout)
     call("resize_normalize", params, image, out)
     return out.permute(2, 0, 1) if channels_last else out
 
@@ -52,12 +53,15 @@ def _(
     std: list[float],
     reverse_channels: bool = False,
     channels_last: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     expect("image", image, torch.uint8, ["H", "W", 3])
-    out = _memory(image, padded, channels_last)
+    out = _memory(image, padded, channels_last, dtype)
     return out.permute(2, 0, 1) if channels_last else out
 
 
-def _memory(like: Tensor, padded: list[int], channels_last: bool) -> Tensor:
+def _memory(like: Tensor, padded: list[int], channels_last: bool, dtype: torch.dtype) -> Tensor:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: expected float32, float16 or bfloat16, got {dtype}")
     height, width = (max(size, 0) for size in padded)
-    return like.new_empty((height, width, 3) if channels_last else (3, height, width), dtype=torch.float32)
+    return like.new_empty((height, width, 3) if channels_last else (3, height, width), dtype=dtype)
