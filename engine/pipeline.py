@@ -89,6 +89,22 @@ class Engine:
                 image = read_image(image)
         return timed(backend.predict(image, config or self.recipe.postprocess, timer, profile), timer)
 
+    def warm_up(self, height: int, width: int, frames: int = 2) -> None:
+        """Predicts blank frames, so that the first of this size is as fast as the others: memory is allocated, and on CUDA
+        kernels are loaded and the graph is captured.
+
+        Args:
+            height, width: of the images to come.
+            frames: how many.
+
+        Raises:
+            ValueError: a size below 1, a closed engine.
+        """
+        if min(height, width, frames) < 1:
+            raise ValueError(f"height, width, frames: expected at least 1, got {height}, {width}, {frames}")
+        for _ in range(frames):
+            self.predict(np.zeros((height, width, 3), np.uint8))
+
     def close(self) -> None:
         """Lets go of the network. The engine cannot be used afterwards."""
         backend, self._backend = self._backend, None

@@ -60,7 +60,7 @@ class Report:
         agreement: the share of pixels in the same segment, mean over the images; least: on the worst one.
         errors: of the outputs; of a panoptic artifact none but the scores of its boxes can be compared.
         milliseconds: medians over the images, end to end, of the artifact, the checkpoint, and, for an artifact of less
-            precision, the same in float32.
+            precision, the same in more.
         pq: panoptic quality in percent of artifact and checkpoint, where there was a truth to compare with.
         broken: the bounds that do not hold, in words.
         remarks: what a user should know and no bound forbids.

@@ -26,6 +26,10 @@ from .onnx_model import make_panoptic, write
 from .quantize import quantize
 
 
+_COMPARED_WITH: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32",), "int8": ("fp32", "fp16")}
+"""The precisions whose speed a loss of precision must be worth."""
+
+
 @dataclass(frozen=True)
 class OnnxOptions:
     """What to make of a network.
@@ -105,10 +109,9 @@ def export_onnx(
         made = Path(folder) / path.name
         on_stage(f"writing {options.precision} {options.profile}")
         info = write_onnx(model, made, options, images if calibration is None else calibration)
-        others = {}
-        if options.precision != "fp32":  # what the loss of precision is worth
-            others["fp32"] = Path(folder) / "fp32.onnx"
-            write_onnx(model, others["fp32"], dataclasses.replace(options, precision="fp32"))
+        others = {name: Path(folder) / f"{name}.onnx" for name in _COMPARED_WITH[options.precision]}
+        for name, other in others.items():
+            write_onnx(model, other, dataclasses.replace(options, precision=name))
         on_stage("comparing with the checkpoint")
         engines = {"artifact": load(made, runtime), "checkpoint": Engine.of(model)}
         engines |= {name: load(other, runtime) for name, other in others.items()}

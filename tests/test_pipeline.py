@@ -79,6 +79,13 @@ def test_mistakes_are_named(tiny_checkpoint):
         engine.predict(np.zeros((4, 4, 3), np.uint8))
 
 
+def test_warm_up(engine):
+    engine.warm_up(40, 60)
+    for size in ((0, 60), (40, -1), (40, 60, 0)):
+        with pytest.raises(ValueError, match="height, width, frames: expected at least 1, got"):
+            engine.warm_up(*size)
+
+
 def test_the_packaged_model_segments_a_photograph():
     from lpsnet.engine.sample import sample_photograph
 
