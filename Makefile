@@ -1,6 +1,7 @@
-# Everything runs in a virtual environment of its own; `make demo` and `make test` are all that a new machine needs.
+# Everything runs in virtual environments of its own; `make demo` and `make test` are all that a new machine needs.
 PYTHON ?= python3
 VENV ?= .venv
+DEMO_VENV ?= .venv-demo
 BIN := $(VENV)/bin
 INPUT ?=
 SOURCES := lpsnet engine export tests benchmarks setup.py
@@ -15,8 +16,14 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(she
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.installed
-	$(BIN)/lpsnet-predict $(or $(INPUT),--sample) --profile --output out/demo
+# What it takes to run a model, and no more: no torch.
+$(DEMO_VENV)/.installed: pyproject.toml setup.py constraints.txt CMakeLists.txt $(shell find csrc cmake -type f)
+	test -x $(DEMO_VENV)/bin/python || $(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+demo: $(DEMO_VENV)/.installed
+	$(DEMO_VENV)/bin/lpsnet-predict $(or $(INPUT),--sample) --profile --output out/demo
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
@@ -25,7 +32,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow -s
 
 # Each operator beside what a user would have instead. On a machine that does nothing else.
-BENCHMARKS := deform_conv2d upsample_argmax paste_boxes nms decode postprocess
+BENCHMARKS := deform_conv2d upsample_argmax paste_boxes nms decode postprocess roi_align pipeline
 bench: $(VENV)/.installed
 	mkdir -p out/benchmarks
 	for b in $(BENCHMARKS); do $(BIN)/python benchmarks/$$b.py --json out/benchmarks/$$b.json || failed=1; done; test -z "$$failed"
@@ -44,7 +51,7 @@ format: $(VENV)/.installed
 # The op tests over a library with AddressSanitizer and UndefinedBehaviorSanitizer, which GCC's runtime brings. Python is
 # not built with them, so their runtime is preloaded, with libstdc++ that they hook into. Leaks are not looked for: Python
 # itself leaves memory to the end of the process.
-SANITIZED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess deform_conv2d
+SANITIZED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess deform_conv2d roi_align
 SANITIZED_TESTS := $(wildcard $(SANITIZED_OPS:%=tests/test_%.py) tests/test_parallel.py)
 sanitize: $(VENV)/.installed
 	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPS_SANITIZE=ON
@@ -54,7 +61,7 @@ sanitize: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 0 $(SANITIZED_TESTS)
 
 # The same tests over the CUDA code, run on the CPU by tests/cuda_emulation. Minutes: each CUDA thread is a fiber.
-EMULATED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess
+EMULATED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess roi_align
 test-emulated: $(VENV)/.installed
 	$(BIN)/cmake -S . -B build/emulated -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPSNET_CUDA=EMULATED
 	$(BIN)/cmake --build build/emulated

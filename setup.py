@@ -44,7 +44,7 @@ setup(
     packages=packages(),
     package_dir=PACKAGE_DIRS,
     include_package_data=False,
-    package_data={"lpsnet": ["category_tables/*.json", "checkpoints/*", "py.typed"]},
+    package_data={"lpsnet": ["category_tables/*.json", "checkpoints/*", "photographs/*", "py.typed"]},
     ext_modules=[Extension("lpsnet.native.liblpsnet", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )

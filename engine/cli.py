@@ -1,8 +1,9 @@
-"""``lpsnet-predict``: panoptic maps of images, folders and globs."""
+"""``lpsnet-predict``: panoptic maps of images, folders and globs, videos, cameras and network streams."""
 
 import dataclasses
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,47 +14,53 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from lpsnet.config import DEFAULT_MODEL, PostprocessConfig
+from lpsnet.config import DEFAULT_ARTIFACT, PostprocessConfig, RuntimeConfig, StreamConfig
 from lpsnet.inference import StageTimer
 from lpsnet.overrides import NO_OVERRIDES, PostprocessOverrides, overridden
 from lpsnet.structures import PanopticResult
 
-from .images import find_images, read_image
+from .images import read_image
 from .outputs import OutputFolder
 from .pipeline import Engine, load
+from .predict_streams import StreamRunner, check_streams
 from .sample import sample_photograph
-
-_FAILURES = (ValueError, OSError, RuntimeError, MemoryError, cv2.error)
-"""What may go wrong with one image while the next one still works."""
+from .sources import StreamAddress, find_inputs
+from .stream_pipeline import FAILURES as _FAILURES
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Segments images.
+    """Segments images and videos.
 
     Attributes:
-        inputs: images, folders of images, and globs.
-        output: folder for the overlays, the panoptic PNGs and panoptic.json.
-        model: a packaged model or the path of a checkpoint.
-        device: cpu or cuda.
-        sample: take the photograph that scikit-learn ships with (the `demo` extra).
+        inputs: images, videos, folders of them, globs; a camera (0, /dev/video0), an address (rtsp://, http://).
+        output: folder for the overlays, the panoptic PNGs and panoptic.json, and for videos with their summaries.
+        model: a packaged model, or the path of a checkpoint or of an exported model.
+        sample: take the photograph that comes with the package.
         profile: time each operator of the post-processing.
+        runtime: what runs the model.
+        stream: settings of videos and live sources.
         overrides: settings of the post-processing; what is not given is the model's own.
     """
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
     output: Path
-    model: str = DEFAULT_MODEL
-    device: str = "cpu"
+    model: str = DEFAULT_ARTIFACT
     sample: bool = False
     profile: bool = False
+    runtime: Annotated[RuntimeConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RuntimeConfig)
+    stream: Annotated[StreamConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=StreamConfig)
     overrides: Annotated[PostprocessOverrides, tyro.conf.arg(name="")] = NO_OVERRIDES
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Exits with 1 where anything could not be done, after doing the rest; 2 for a bad usage."""
-    arguments = tyro.cli(Arguments, args=args)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        arguments = tyro.cli(Arguments, args=args)
+    except ValueError as error:  # of a setting out of its range
+        _complain(errors, error)
+        sys.exit(2)
     if not arguments.inputs and not arguments.sample:
         _complain(errors, ValueError("inputs: expected images, folders, globs or --sample, got none"))
         sys.exit(2)
@@ -71,48 +78,71 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Arguments, console: Console, errors: Console) -> int:
-    """Segments every image; returns how many could not be. One line on `errors` for each of those."""
-    paths, failures = _inputs(arguments, errors)
-    with load(arguments.model, arguments.device) as engine:
+    """Segments every input; returns how many could not be. One line on `errors` for each of those."""
+    paths, streams, failures = _inputs(arguments, errors)
+    check_streams(streams, arguments.stream)
+    with load(arguments.model, arguments.runtime) as engine:
         config = overridden(engine.recipe.postprocess, arguments.overrides)
-        output = OutputFolder(arguments.output, engine.recipe.categories)
-        first: PanopticResult | None = None
-        timings: list[dict[str, float]] = []  # not the results: their maps are as large as the images
-        try:
-            with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-                for path in progress.track(paths, description=engine.recipe.name):
-                    try:
-                        result = _segment(engine, path, config, arguments.profile, output)
-                    except _FAILURES as error:
-                        failures += 1
-                        _complain(errors, error)
-                        continue
-                    first = first or result
-                    timings.append(result.timings)
-        finally:
-            output.write_json()
+        if paths:
+            failures = _predict_images(arguments, engine, paths, config, failures, console, errors)
+        if streams:
+            settings = (config, arguments.stream, arguments.output, console, errors, partial(_complain, errors))
+            failures += StreamRunner(engine, *settings, arguments.profile).run(streams)
+    return failures
+
+
+def _predict_images(
+    arguments: Arguments,
+    engine: Engine,
+    paths: Sequence[Path],
+    config: PostprocessConfig,
+    failures: int,
+    console: Console,
+    errors: Console,
+) -> int:
+    """Segments images; returns how many inputs could not be, `failures` of which failed before."""
+    output = OutputFolder(arguments.output, engine.recipe.categories)
+    first: PanopticResult | None = None
+    timings: list[dict[str, float]] = []  # not the results: their maps are as large as the images
+    try:
+        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+            for path in progress.track(paths, description=engine.recipe.name):
+                try:
+                    result = _segment(engine, path, config, arguments.profile, output)
+                except _FAILURES as error:
+                    failures += 1
+                    _complain(errors, error)
+                    continue
+                first = first or result
+                timings.append(result.timings)
+    finally:
+        output.write_json()
     if first is not None:
         if len(timings) == 1:
             console.print(segment_table(first))
-        console.print(timing_table(timings))
+        console.print(timing_table(timings, engine.runs_on))
         console.print(f"{len(timings)} of {len(timings) + failures} images in [bold]{escape(str(output.path))}[/]")
     return failures
 
 
-def _inputs(arguments: Arguments, errors: Console) -> tuple[list[Path], int]:
+def _inputs(arguments: Arguments, errors: Console) -> tuple[list[Path], list[StreamAddress], int]:
     found: dict[Path, None] = {}
+    streams: dict[StreamAddress, None] = {}
     failures = 0
     if arguments.sample:
         found[sample_photograph()] = None
     for name in arguments.inputs:
         try:
-            found.update(dict.fromkeys(find_images([name])))
+            images, addresses = find_inputs(name)
         except ValueError as error:
             failures += 1
             _complain(errors, error)
-    if not found:
+            continue
+        found.update(dict.fromkeys(images))
+        streams.update(dict.fromkeys(addresses))
+    if not found and not streams:
         raise ValueError("inputs: nothing to segment")
-    return list(found), failures
+    return list(found), list(streams), failures
 
 
 def _segment(
@@ -148,9 +178,9 @@ def segment_table(result: PanopticResult) -> Table:
     return table
 
 
-def timing_table(timings: Sequence[dict[str, float]]) -> Table:
+def timing_table(timings: Sequence[dict[str, float]], runs_on: str) -> Table:
     """Milliseconds per stage. The first image warms caches up, so the others have a column of their own."""
-    table = Table(title="Milliseconds per stage")
+    table = Table(title=f"Milliseconds per stage, {escape(runs_on)}")
     table.add_column("stage")
     table.add_column("first image", justify="right")
     others = timings[1:]

@@ -87,7 +87,7 @@ class ResultLayout:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DevicePanopticResult:
     """The panoptic map of one image, maybe still being computed.
 

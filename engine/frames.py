@@ -41,6 +41,10 @@ class FrameShape:
     width: int
     config: PostprocessConfig
 
+    def layout(self, num_classes: int) -> ResultLayout:
+        """Of the result of each image."""
+        return ResultLayout(num_classes, self.config.max_detections, (self.height, self.width))
+
 
 class Frames:
     """The network with all that comes before it and after it, on one device.
@@ -59,10 +63,6 @@ class Frames:
         self._network = DenseNetwork(model, runtime)
         self.device = self._network.device
         self._is_thing = torch.tensor([c.isthing for c in self.recipe.categories], dtype=torch.uint8).to(self.device)
-
-    def layout(self, shape: FrameShape) -> ResultLayout:
-        """Of the result of each image."""
-        return ResultLayout(len(self.recipe.categories), shape.config.max_detections, (shape.height, shape.width))
 
     def enqueue(
         self, images: Tensor, blocks: Tensor, shape: FrameShape, stream: Stream, stage: StageContext = unwatched
@@ -83,7 +83,7 @@ class Frames:
             with stage("network"):
                 dense = self._network(inputs, image_size)
             with stage("postprocess"):
-                layout = self.layout(shape)
+                layout = shape.layout(len(self.recipe.categories))
                 stream.parallel(
                     [
                         partial(self._postprocess, dense, i, blocks[i], layout, image_size, shape)

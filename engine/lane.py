@@ -132,5 +132,5 @@ class Lane:
         self._graphs.popitem(last=False)[1].graph.reset()
 
     def _empty_blocks(self, frames: Frames, shape: FrameShape) -> Tensor:
-        words = frames.layout(shape).words
+        words = shape.layout(len(frames.recipe.categories)).words
         return torch.empty(shape.batch, words, dtype=torch.int32, device=self.stream.device)

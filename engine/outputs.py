@@ -1,5 +1,6 @@
 """The files of a run: for each image an overlay and its ids, and one JSON for all (COCO panoptic format)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,33 @@ class OutputFolder:
         NAME is the stem of the source; a second source of the same stem gets a number.
         """
         name = self._new_name(source.stem)
-        image_id = len(self._images) + 1
         overlay_path = self.path / f"{name}_overlay.png"
         _, data = cv2.imencode(".png", overlay(image, result)[..., ::-1])
         atomic.write_bytes(overlay_path, data.tobytes())
+        self._add(name, source.name, result, {})
+        return overlay_path
+
+    def write_frame(self, index: int, result: PanopticResult, track_ids: Mapping[int, int]) -> None:
+        """Writes INDEX_panoptic.png of a frame of a video.
+
+        Args:
+            index: of the frame in its source, from 0.
+            result: its map.
+            track_ids: by the id of a segment, the number of its object; it goes into the JSON as ``track_id``.
+        """
+        name = f"{index:06d}"
+        self._add(name, f"{name}.png", result, track_ids)
+
+    def _add(self, name: str, file_name: str, result: PanopticResult, track_ids: Mapping[int, int]) -> None:
+        image_id = len(self._images) + 1
         png = f"{name}_panoptic.png"
         coco_format.write_png(self.path / png, result.ids)
-        self._images.append(coco_format.image(image_id, source.name, *result.ids.shape))
-        self._annotations.append(coco_format.annotation(result, image_id, png))
-        return overlay_path
+        annotation = coco_format.annotation(result, image_id, png)
+        for segment in annotation["segments_info"]:
+            if segment["id"] in track_ids:
+                segment["track_id"] = track_ids[segment["id"]]
+        self._images.append(coco_format.image(image_id, file_name, *result.ids.shape))
+        self._annotations.append(annotation)
 
     def write_json(self) -> None:
         """Writes panoptic.json for the images so far."""

@@ -10,27 +10,27 @@ from lpsnet.config import PostprocessConfig, Recipe, RuntimeConfig
 from lpsnet.inference import StageTimer
 from lpsnet.structures import PanopticResult
 
-from .backend import Backend, HostPipeline, timed
+from .backend import Backend, timed
 from .images import read_image
-from .torch_backend import TorchNetwork
+from .models import open_backend
+from .torch_backend import open_torch
 
 if TYPE_CHECKING:
     from lpsnet.models.lpsnet import LPSNet
 
 
-def load(name_or_path: str | Path, device: str = "cpu") -> "Engine":
-    """The engine of a packaged model or of a checkpoint.
+def load(name_or_path: str | Path, runtime: RuntimeConfig | str = "cpu") -> "Engine":
+    """The engine of a packaged model, a checkpoint, or an exported model; what it is, is read from the file.
 
     Args:
-        name_or_path: such as ``lpsnet_lite0_camvid``, or the path of a checkpoint of this project.
-        device: ``cpu`` or ``cuda``.
+        name_or_path: such as ``lpsnet_lite0_camvid``, or the path of a file of lpsnet-train or lpsnet-export.
+        runtime: what to run on, or a device, for the defaults of the rest.
 
     Raises:
         ValueError: a name, a file or a device that does not fit; the message says what was expected.
+        ModuleNotFoundError: what runs such a file is not installed.
     """
-    from lpsnet.models.lpsnet import LPSNet
-
-    return Engine.of(LPSNet.from_pretrained(name_or_path), device)
+    return Engine(open_backend(name_or_path, _runtime(runtime)))
 
 
 class Engine:
@@ -60,13 +60,7 @@ class Engine:
         Raises:
             ValueError: a device that is not there.
         """
-        if isinstance(runtime, str):
-            runtime = RuntimeConfig(device=runtime)
-        if runtime.device == "cpu":
-            return cls(HostPipeline(TorchNetwork(model, runtime)))
-        from .torch_cuda import TorchCudaPipeline
-
-        return cls(TorchCudaPipeline(model, runtime))
+        return cls(open_torch(model, _runtime(runtime)))
 
     def predict(
         self, image: np.ndarray | str | Path, config: PostprocessConfig | None = None, profile: bool = False
@@ -81,7 +75,7 @@ class Engine:
 
         Returns:
             The result. Its `timings` are milliseconds per stage, such as read, preprocess, network, and postprocess or
-            its operators. Ids and segments do not depend on `profile`.
+            its operators. Ids and segments do not depend on `profile`, but for the rounding of a GPU.
 
         Raises:
             ValueError: an image that cannot be read, or of another shape or dtype; a setting out of its range.
@@ -94,6 +88,22 @@ class Engine:
             with timer("read"):
                 image = read_image(image)
         return timed(backend.predict(image, config or self.recipe.postprocess, timer, profile), timer)
+
+    def warm_up(self, height: int, width: int, frames: int = 2) -> None:
+        """Predicts blank frames, so that the first of this size is as fast as the others: memory is allocated, and on CUDA
+        kernels are loaded and the graph is captured.
+
+        Args:
+            height, width: of the images to come.
+            frames: how many.
+
+        Raises:
+            ValueError: a size below 1, a closed engine.
+        """
+        if min(height, width, frames) < 1:
+            raise ValueError(f"height, width, frames: expected at least 1, got {height}, {width}, {frames}")
+        for _ in range(frames):
+            self.predict(np.zeros((height, width, 3), np.uint8))
 
     def close(self) -> None:
         """Lets go of the network. The engine cannot be used afterwards."""
@@ -108,3 +118,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _runtime(runtime: RuntimeConfig | str) -> RuntimeConfig:
+    return RuntimeConfig(device=runtime) if isinstance(runtime, str) else runtime

@@ -5,8 +5,25 @@ from typing import TYPE_CHECKING
 from lpsnet.config import RuntimeConfig
 from lpsnet.inference import DenseArrays, NetworkInput
 
+from .backend import Backend, HostPipeline
+
 if TYPE_CHECKING:
     from lpsnet.models.lpsnet import LPSNet
+
+
+def open_torch(model: "LPSNet", runtime: RuntimeConfig) -> Backend:
+    """The backend of a torch network, which is copied.
+
+    Raises:
+        ValueError: a device that is not there.
+    """
+    if runtime.device == "cpu":
+        return HostPipeline(TorchNetwork(model, runtime))
+    if runtime.device.startswith("cuda"):
+        from .torch_cuda import TorchCudaPipeline
+
+        return TorchCudaPipeline(model, runtime)
+    raise ValueError(f"device: expected cpu or cuda for a checkpoint, got {runtime.device}")
 
 
 class TorchNetwork:

@@ -50,7 +50,6 @@ class TorchCudaPipeline:
         self._lanes = [
             Lane(frames, stream, runtime.max_graphs if runtime.graph and stream.has_graphs else 0) for stream in streams
         ]
-        self._layout = frames.layout
         self._turns = itertools.count()
         self.runs_on = f"torch {torch.__version__} on {_in_words(runtime)}"
 
@@ -142,16 +141,18 @@ class TorchCudaPipeline:
     def _results(self, lane: Lane, shape: FrameShape, blocks: Tensor, mark: Mark) -> tuple[DevicePanopticResult, ...]:
         resized = self.recipe.input.resized(shape.height, shape.width)
         scale = resized[0] / shape.height, resized[1] / shape.width
-        layout = self._layout(shape)
+        layout = shape.layout(len(self.recipe.categories))
         return tuple(
             DevicePanopticResult(block, layout, self.recipe.categories, scale, mark, lane.stream) for block in blocks
         )
 
 
 def _expect_device(name: str) -> None:
-    device = torch.device(name)
-    if device.type == "cpu":
+    if name == "cpu":
         return
+    if not name.startswith("cuda"):
+        raise ValueError(f"device: expected cpu or cuda for a torch network, got {name}")
+    device = torch.device(name)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
         raise ValueError(f"device: expected one of the {count} CUDA devices that torch finds here, got {name}")
@@ -168,7 +169,7 @@ def _new_stream(device: torch.device) -> Stream:
 def _expect_batch(images: Tensor, device: torch.device) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
         raise ValueError(f"images: expected uint8 [N, H, W, 3], got {images.dtype} {list(images.shape)}")
-    if images.device.type != device.type or device.index not in (None, images.device.index):
+    if images.device != device:
         raise ValueError(f"images: expected a tensor on {device}, got {images.device}")
 
 

@@ -11,20 +11,23 @@ from .graph import FLOAT, INT64, UINT8, Taps, Value, cast, choose, constant, ler
 _LARGEST_FINITE_READ = float(np.float32(2.0**120))
 """Below it no difference of logits overflows, so what is read is finite where the logits are."""
 _VOID = 255
+_BLOCK_VALUES = 128
+"""Rows times classes of what is evaluated at once: enough that the work outweighs the calls, and fits into a cache."""
 
 
 def semantic_labels(
-    op: OpBuilder, name: str, logits: Value, rows: Taps, columns: Taps, allowed: np.ndarray | None = None
+    op: OpBuilder, name: str, logits: Value, classes: int, rows: Taps, columns: Taps, allowed: np.ndarray | None = None
 ) -> Value:
     """uint8[H, W], the class of each pixel; 255 where every class reads NaN or -infinity.
 
-    The logits are read along the columns first and then, a row of pixels at a time, along the rows: the volume of all
-    classes at output size never exists.
+    The logits are read along the columns first and then, a few rows of pixels at a time, along the rows: the volume of
+    all classes at output size never exists.
 
     Args:
         op: of the main graph.
         name: unique in the model.
         logits: float32[h, w, C].
+        classes: C.
         rows: of the H output rows. columns: of the W output columns.
         allowed: bool[C], the classes that may win; None allows all.
     """
@@ -40,19 +43,30 @@ def semantic_labels(
     # NaN is below nothing.
     tame = op.Equal(op.ReduceMin(cast(op, op.Less(op.Abs(logits), _LARGEST_FINITE_READ), INT64), keepdims=0), 1)
 
-    def scan(outer: OpBuilder, part: str, winner: Callable[[OpBuilder, Value], Value]) -> Value:
-        def row(inner: OpBuilder, low: Value, high: Value, weight: Value) -> Value:
-            above, below = inner.Gather(across, low, axis=0), inner.Gather(across, high, axis=0)
-            return winner(inner, lerp(inner, above, below, weight))
+    block = max(1, _BLOCK_VALUES // classes)
+    height = op.Squeeze(op.Shape(rows.low), [0])
+    blocks = op.Div(op.Add(height, block - 1), block)
+    # The last block is filled up with the last row.
+    places = op.Min(op.Range(0, op.Mul(blocks, block), 1), op.Sub(height, 1))
+    low, high, weight = (op.Reshape(op.Gather(tap, places, axis=0), [-1, block]) for tap in rows)
 
+    def scan(outer: OpBuilder, part: str, winner: Callable[[OpBuilder, Value], Value]) -> Value:
+        def rows_of_block(inner: OpBuilder, low: Value, high: Value, weight: Value) -> Value:
+            above, below = inner.Gather(across, low, axis=0), inner.Gather(across, high, axis=0)
+            return winner(inner, lerp(inner, above, below, inner.Unsqueeze(weight, [1, 2])))
+
+        inputs = (("low", INT64), ("high", INT64), ("weight", FLOAT))
         with scope(outer, f"{name}.{part}"):
             body = outer.builder.subgraph(
-                row,
-                [ir.val(f"{name}.{part}.{k}", d, []) for k, d in (("low", INT64), ("high", INT64), ("weight", FLOAT))],
-                [ir.val(f"{name}.{part}.labels", UINT8, [None])],
+                rows_of_block,
+                [ir.val(f"{name}.{part}.{k}", dtype, [block]) for k, dtype in inputs],
+                [ir.val(f"{name}.{part}.labels", UINT8, [block, None])],
                 name=f"{name}.{part}",
             )
-        return outer.Scan(rows.low, rows.high, rows.weight, body=body, num_scan_inputs=3)
+        labels = outer.Scan(low, high, weight, body=body, num_scan_inputs=3)
+        width = outer.Shape(columns.low)
+        merged = outer.Reshape(labels, outer.Concat([-1], width, axis=0))
+        return outer.Slice(merged, [0], outer.Reshape(height, [1]))
 
     def best(inner: OpBuilder, values: Value) -> Value:
         return cast(inner, inner.ArgMax(values, axis=-1, keepdims=0), UINT8)

@@ -44,7 +44,13 @@ def make_panoptic(model: ir.Model, recipe: Recipe) -> None:
     with scope(op, "table"):
         segment_ids = _numbers(op, segments.labels)
     values = (segments.ids, segment_ids, *segments[1:], boxes.boxes, boxes.scores, boxes.labels)
-    shapes: list[list[str | int]] = [["image_height", "image_width"], *(["segments"] for _ in range(4))]
+    shapes: list[list[str | int]] = [
+        ["image_height", "image_width"],
+        ["segments"],
+        ["segments"],
+        ["segments"],
+        ["segments"],
+    ]
     shapes += [["segments", 4], ["detections", 4], ["detections"], ["detections"]]
     for name, value, shape in zip(PANOPTIC_OUTPUTS, values, shapes, strict=True):
         value.shape = ir.Shape(shape)

@@ -79,10 +79,10 @@ def panoptic_head(
         for axis, (side, scale) in enumerate(((sizes.output_height, scale_y), (sizes.output_width, scale_x))):
             centres = pixel_centres(op, side, cast(op, op.Div(scale, float(SEMANTIC_STRIDE)), FLOAT))
             taps.append(linear_taps(op, centres, op.Gather(op.Shape(logits), axis, axis=0)))
-        labels = semantic_labels(op, "labels", logits, taps[0], taps[1])
+        labels = semantic_labels(op, "labels", logits, len(is_thing), taps[0], taps[1])
         stuff_labels = None
         if config.fill_stuff:
-            stuff_labels = semantic_labels(op, "stuff_labels", logits, taps[0], taps[1], ~is_thing)
+            stuff_labels = semantic_labels(op, "stuff_labels", logits, len(is_thing), taps[0], taps[1], ~is_thing)
 
         pasted = paste(
             op,

@@ -40,6 +40,7 @@ def network_input(op: OpBuilder, image: Value, sizes: Sizes, config: InputConfig
         vector(op, 1, 3, sizes.image_height, sizes.image_width),
         mode="linear",
         antialias=1,
+        exclude_outside=1,
         coordinate_transformation_mode="half_pixel",
     )
     mean = constant(op, "mean", np.array(config.mean, np.float32)[:, None, None])

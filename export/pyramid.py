@@ -4,7 +4,7 @@
 makes them itself: here the two products are operators, which torch traces as one node each and which become ONNX.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -67,7 +67,7 @@ def spread_pyramid_onnx(pooled, c5, bins: int):
     return op.Reshape(cells, op.Concat(op.Constant(value_ints=[0, 0]), size, axis=0))
 
 
-TRANSLATIONS = {
+TRANSLATIONS: dict[Callable, Callable] = {
     torch.ops.lpsnet_export.pool_pyramid.default: pool_pyramid_onnx,
     torch.ops.lpsnet_export.spread_pyramid.default: spread_pyramid_onnx,
 }

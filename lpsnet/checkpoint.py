@@ -14,8 +14,6 @@ from lpsnet.config import Recipe
 
 FORMAT = "lpsnet"
 VERSION = "1"
-PACKAGED = Path(__file__).with_name("checkpoints")
-"""Folder of the checkpoints that come with the package, ``<name>.safetensors``."""
 _SHOWN = 4
 """So many keys a message lists."""
 
@@ -94,21 +92,6 @@ def expect_state(name: str, model: nn.Module, state: Mapping[str, Tensor]) -> No
     found = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
     if found:
         raise ValueError(f"{name}: expected the tensors of a {type(model).__name__}, got {'; '.join(found)}")
-
-
-def resolve(name_or_path: str | Path) -> Path:
-    """The file of a packaged checkpoint, by its name, or of a path.
-
-    Raises:
-        ValueError: neither, with the names that there are.
-    """
-    packaged = {path.stem: path for path in PACKAGED.glob("*.safetensors")}
-    path = packaged.get(str(name_or_path), Path(name_or_path))
-    if not path.is_file():
-        raise ValueError(
-            f"checkpoint: expected a file or a packaged name, one of {sorted(packaged)}, got {str(name_or_path)!r}"
-        )
-    return path
 
 
 def _recipe(metadata: dict[str, str], path: Path) -> Recipe:

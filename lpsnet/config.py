@@ -27,7 +27,9 @@ BOX_STRIDES = (8, 16, 32, 64, 128)
 SEMANTIC_STRIDE = 4
 """The semantic logits are at 1/4 of the input (paper, section 3.3)."""
 DEFAULT_MODEL = "lpsnet_lite0_camvid"
-"""The packaged model that commands take unless another is named."""
+"""The packaged checkpoint that commands take unless another is named."""
+DEFAULT_ARTIFACT = f"{DEFAULT_MODEL}.onnx"
+"""The packaged model that lpsnet-predict takes: the same network, run without torch."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,10 @@ class RuntimeConfig:
     """What a network runs on; not part of a recipe.
 
     Attributes:
-        device: cpu, cuda or cuda:N.
+        device: cpu, cuda or cuda:N; for .onnx files also tensorrt or tensorrt:N, the provider of ONNX Runtime.
         threads: of the CPU, for the whole process; 0 leaves the choice to the runtime.
-        precision: of the dense network. Offsets, softmax, boxes and border-ness are float32 in any case.
+        precision: of a dense network in torch; an exported one has its own. Offsets, softmax, boxes and border-ness are
+            float32 in any case.
         compile: run the dense network through torch.compile, once per shape.
         graph: on CUDA, a frame whose shape and settings came before is the replay of a CUDA graph.
         max_graphs: graphs kept per stream; one more takes the place of that which was not used for longest.
@@ -147,13 +150,38 @@ class RuntimeConfig:
     streams: int = 1
 
     def __post_init__(self) -> None:
-        if re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is None:
-            raise ValueError(f"device: expected cpu, cuda or cuda:N, got {self.device!r}")
+        if re.fullmatch(r"cpu|(cuda|tensorrt)(:\d+)?", self.device) is None:
+            raise ValueError(f"device: expected cpu, cuda, cuda:N, tensorrt or tensorrt:N, got {self.device!r}")
         if self.precision not in ("fp32", "fp16", "bf16"):
             raise ValueError(f"precision: expected fp32, fp16 or bf16, got {self.precision!r}")
         for name, least in (("threads", 0), ("max_graphs", 1), ("streams", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ExportBounds:
+    """What must hold of an exported model beside its checkpoint before it counts.
+
+    Attributes:
+        relative_error: of each dense output, its greatest difference over its greatest magnitude.
+        agreement: the share of pixels in the same segment, mean over the images.
+        pq_loss: points of panoptic quality.
+    """
+
+    relative_error: float
+    agreement: float
+    pq_loss: float
+
+
+EXPORT_BOUNDS = {
+    "fp32": ExportBounds(1e-3, 0.999, 0.1),
+    "fp16": ExportBounds(5e-2, 0.98, 0.5),
+    "int8": ExportBounds(float("inf"), 0.85, 1.0),
+}
+"""By precision. Ours: float32 sums in another order, half precision rounds, and what int8 may cost is up to the PQ."""
+EXPORT_IMAGES = 20
+"""So many images an exported model is compared on unless more are asked for."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +292,59 @@ class TrainConfig:
     workers: int = 2
     checkpoint_every: int = 1000
     log_every: int = 20
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How videos and live sources are run.
+
+    Attributes:
+        track: give each object a number and a colour that it keeps from frame to frame.
+        frames: write the ids of every frame too, in COCO panoptic format.
+        every: take one frame of so many.
+        max_frames: end each source after so many taken frames.
+        workers: frames that the engine works on at a time.
+        queue_size: frames that may wait between two stages.
+        timeout: seconds without a frame after which a camera or a network address counts as lost.
+        reconnects: attempts in a row to get a lost one back.
+        backoff: seconds before the first of them, doubled before each further one, up to 8.
+        track_iou: an object keeps its number when its masks, or else its boxes, in two frames have at least this IoU.
+        track_patience: frames for which a lost object keeps its number.
+        codec: of the overlay video: MPEG-4 Part 2, H.264, VP9 or AV1, where OpenCV has it.
+        frame_rate: of the overlay video where the source does not tell, in frames per second.
+        report_every: seconds between lines of progress where there is no terminal.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    track: bool = False
+    frames: bool = False
+    every: int = 1
+    max_frames: int | None = None
+    workers: int = 2
+    queue_size: int = 2
+    timeout: float = 10.0
+    reconnects: int = 5
+    backoff: float = 0.5
+    track_iou: float = 0.2
+    track_patience: int = 15
+    codec: Literal["mp4v", "avc1", "vp09", "av01"] = "mp4v"
+    frame_rate: float = 25.0
+    report_every: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("every", "max_frames", "workers", "queue_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("timeout", "frame_rate", "report_every"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+        for name in ("reconnects", "backoff", "track_patience"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if not 0 < self.track_iou <= 1:
+            raise ValueError(f"track_iou: expected a number in (0, 1], got {self.track_iou}")
 
 
 @dataclass(frozen=True)

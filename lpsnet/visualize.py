@@ -2,6 +2,7 @@
 
 import colorsys
 from collections import Counter
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -25,10 +26,12 @@ def colorize(result: PanopticResult) -> np.ndarray:
     Returns:
         uint8[H, W, 3], RGB.
     """
-    return _colors(result)[result.ids]
+    return _colors(result, {})[result.ids]
 
 
-def overlay(image: np.ndarray, result: PanopticResult, alpha: float = 0.55) -> np.ndarray:
+def overlay(
+    image: np.ndarray, result: PanopticResult, alpha: float = 0.55, numbers: Mapping[int, int] | None = None
+) -> np.ndarray:
     """The map drawn over its image, with the borders of segments, class names, and the scores of things.
 
     Names are drawn as large as the image allows, from the largest segment to the smallest. A segment that is too small
@@ -38,6 +41,8 @@ def overlay(image: np.ndarray, result: PanopticResult, alpha: float = 0.55) -> n
         image: uint8[H, W, 3], RGB.
         result: the map of that image.
         alpha: share of the colours, from 0 to 1.
+        numbers: by the id of a segment, a number from 1 that tells its shade and stands behind its name, so that an
+            object can look the same in many images. Segments without one are shaded in their order.
 
     Returns:
         uint8[H, W, 3], RGB; `image` is left as it is.
@@ -50,21 +55,23 @@ def overlay(image: np.ndarray, result: PanopticResult, alpha: float = 0.55) -> n
         raise ValueError(f"image: expected uint8 [{height}, {width}, 3], got {image.dtype} {list(image.shape)}")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
-    colors = _colors(result)
+    numbers = numbers or {}
+    colors = _colors(result, numbers)
     canvas = cv2.addWeighted(image, 1 - alpha, colors[result.ids], alpha, 0)
     np.copyto(canvas, image, where=(result.ids == 0)[..., None])
     _draw_borders(canvas, result)
-    for rectangle, text, segment in _labels(result):
+    for rectangle, text, segment in _labels(result, numbers):
         _draw_label(canvas, rectangle, text, colors[segment.id])
     return canvas
 
 
-def _colors(result: PanopticResult) -> np.ndarray:
+def _colors(result: PanopticResult, numbers: Mapping[int, int]) -> np.ndarray:
     """uint8[S + 1, 3], the colour of each id."""
     colors = np.zeros((max((s.id for s in result.segments), default=0) + 1, 3), np.uint8)
     seen: Counter[int] = Counter()
     for segment in result.segments:
-        colors[segment.id] = _shade(result.categories[segment.label].color, seen[segment.label])
+        index = numbers.get(segment.id, seen[segment.label] + 1) - 1
+        colors[segment.id] = _shade(result.categories[segment.label].color, index)
         seen[segment.label] += 1
     return colors
 
@@ -101,7 +108,7 @@ def _draw_borders(canvas: np.ndarray, result: PanopticResult) -> None:
         canvas[line] = canvas[line] // 4 + np.uint8(0.75 * shade)
 
 
-def _labels(result: PanopticResult) -> list[tuple[Rectangle, str, Segment]]:
+def _labels(result: PanopticResult, numbers: Mapping[int, int]) -> list[tuple[Rectangle, str, Segment]]:
     """Where each name goes: the rectangles lie inside the image and apart from each other."""
     height, width = result.ids.shape
     scale = _font_scale(height, width)
@@ -109,6 +116,7 @@ def _labels(result: PanopticResult) -> list[tuple[Rectangle, str, Segment]]:
     for segment in sorted(result.segments, key=lambda s: -s.area):
         category = result.categories[segment.label]
         name = category.name.removesuffix("-merged").removesuffix("-other")  # COCO's bookkeeping
+        name += f" #{numbers[segment.id]}" if segment.id in numbers else ""
         text = f"{name} {segment.score:.2f}" if category.isthing else name
         size = _label_size(text, scale)
         if segment.area < (0.25 if category.isthing else 1.5) * size[0] * size[1]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lpsnet import checkpoint
+from lpsnet import checkpoint, packaged
 from lpsnet.checkpoint import assign_state, load_checkpoint, save_checkpoint
 from lpsnet.config import RECIPES, Recipe
 from lpsnet.models.lpsnet import LPSNet
@@ -165,8 +165,8 @@ def test_keys_and_shapes_that_do_not_fit_are_listed(tmp_path, model, recipe):
 
 
 def test_packaged_names(path, model, monkeypatch):
-    monkeypatch.setattr(checkpoint, "PACKAGED", path.parent)
+    monkeypatch.setattr(packaged, "FOLDER", path.parent)
     loaded = LPSNet.from_pretrained("model")
     assert torch.equal(loaded.box_head.scales, model.box_head.scales)
-    with pytest.raises(ValueError, match=r"a packaged name, one of \['model'\], got 'modle'"):
+    with pytest.raises(ValueError, match=r"model: expected a file or one of \[.*'model'.*\], got 'modle'"):
         LPSNet.from_pretrained("modle")

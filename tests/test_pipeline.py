@@ -67,7 +67,7 @@ def test_threads_share_an_engine(engine):
 
 
 def test_mistakes_are_named(tiny_checkpoint):
-    with pytest.raises(ValueError, match="device: expected cpu, cuda or cuda:N, got 'tpu'"):
+    with pytest.raises(ValueError, match="device: expected cpu, cuda, cuda:N, tensorrt or tensorrt:N, got 'tpu'"):
         lpsnet.engine.load(tiny_checkpoint, "tpu")
     with pytest.raises(ValueError, match="lpsnet_lite0_camvid"):
         lpsnet.engine.load("upsnet")
@@ -77,6 +77,13 @@ def test_mistakes_are_named(tiny_checkpoint):
     engine.close()
     with pytest.raises(ValueError, match="expected an open engine"):
         engine.predict(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_warm_up(engine):
+    engine.warm_up(40, 60)
+    for size in ((0, 60), (40, -1), (40, 60, 0)):
+        with pytest.raises(ValueError, match="height, width, frames: expected at least 1, got"):
+            engine.warm_up(*size)
 
 
 def test_the_packaged_model_segments_a_photograph():

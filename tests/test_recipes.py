@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lpsnet.categories import categories
-from lpsnet.checkpoint import PACKAGED
 from lpsnet.config import RECIPES, TrainConfig, get_recipe
 from lpsnet.models.macs import network_costs
 from lpsnet.models.summary import HEADS, largest_input, markdown, overview_row
+from lpsnet.packaged import packaged_models
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
@@ -153,7 +153,7 @@ def test_columns_of_a_row(rows):
 
 
 def test_the_page_says_which_weights_there_are(rows):
-    packaged = {path.stem for path in PACKAGED.glob("*.safetensors")}
+    packaged = {name for name in packaged_models() if not name.endswith(".onnx")}
     assert {name for name, row in rows.items() if row[-1] == "packaged"} == packaged & set(RECIPES)
 
 

@@ -14,7 +14,7 @@ from lpsnet.categories import categories
 from lpsnet.checkpoint import load_checkpoint
 from lpsnet.losses import Normalizers
 from lpsnet.training import cli
-from lpsnet.training.batches import DataError, batches, load_batch
+from lpsnet.training.batches import DataError, batches, load_batch, worker_errors
 from lpsnet.training.distributed import Ranks
 from lpsnet.training.divergence import MIN_SCALE, LossWatch, TrainingDiverged
 from lpsnet.training.loop import train
@@ -198,3 +198,20 @@ def test_no_image_with_a_class_divides_by_nothing(tmp_path):
     totals: list[float] = []
     train(tiny_model(recipe), void, tmp_path, on_step=lambda report: totals.append(report.losses["total"]))
     assert totals == [0.0]
+
+
+def test_a_worker_that_dies_while_a_checkpoint_is_written_is_named(tmp_path):
+    """The signal raises within torch.save, whose own error on closing the half-written file takes its place."""
+
+    class Fatal:
+        def __reduce__(self):
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nand more")
+
+    died = pytest.raises(DataError, match=r"data died, .*: DataLoader worker \(pid 7\) is killed by signal: Killed\.$")
+    with died, worker_errors():
+        try:
+            torch.save({"tensor": torch.zeros(3), "fatal": Fatal()}, tmp_path / "state.pt")
+        except RuntimeError:
+            raise RuntimeError("unexpected pos 105344 vs 105232")  # noqa: B904
+    with pytest.raises(RuntimeError, match="^another$"), worker_errors():
+        raise RuntimeError("another")

@@ -111,3 +111,15 @@ def test_what_does_not_fit_is_named():
 def test_it_needs_no_torch():
     code = "import sys, lpsnet.visualize, lpsnet.coco_format; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_number_gives_an_object_the_same_colour_in_every_image():
+    image, result = scene(200, 300)
+    flipped = result_of(result.ids[:, ::-1], [SKY, DISC, DISC, DISC, DISC])
+    first = overlay(image, result, alpha=1, numbers={2: 1, 3: 7, 4: 3, 5: 4})
+    second = overlay(image, flipped, alpha=1, numbers={2: 4, 3: 3, 4: 7, 5: 1})
+    here = {i: tuple(np.median(first[result.ids == i], 0)) for i in range(2, 6)}
+    there = {i: tuple(np.median(second[flipped.ids == i], 0)) for i in range(2, 6)}
+    assert here[2] == categories("synthetic")[DISC].color
+    assert len(set(here.values())) == 4
+    assert there == {2: here[5], 3: here[4], 4: here[3], 5: here[2]}

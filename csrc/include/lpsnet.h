@@ -285,6 +285,34 @@ LPS_API LpsStatus lps_deform_columns_backward(const LpsDeformColumnsParams* para
                                               void* grad_offset,  // like offset; the positions of the tile are written
                                               void* grad_mask);   // like grad_offset; null without a mask
 
+// RoIAlign (He et al., ICCV 2017) over the levels of a feature pyramid, forward only. --------------------------------
+// A box is cut into out_height x out_width bins; each is the mean of sampling_ratio^2 bilinear samples, in the middles
+// of as many parts of it. Feature pixel i has its centre at (i + 0.5) * stride: the "aligned", half-pixel convention.
+// Up to one pixel outside the outer centres the border is read; a sample further out counts as 0.
+//
+// A box reads one level: the one that box_levels says or, without them, floor(k0 + log2(sqrt(w h) / canonical_size)),
+// clamped to the levels (FPN, equation 1), canonical_level being the index of level k0. The output is 0 for a box with
+// a coordinate that is NaN or infinite, for one on a level that does not exist, and from num_valid on. A feature that
+// is NaN or infinite makes every sample between it and its neighbours so, or NaN.
+typedef struct {
+  int32_t num_boxes;
+  int32_t channels;
+  LpsLevels levels;
+  int32_t out_height, out_width;
+  int32_t sampling_ratio;  // per axis of a bin; 0: ceil(length of the bin), from 1 to the length of the map
+  int32_t canonical_level;
+  float canonical_size;  // input pixels
+} LpsRoiAlignParams;
+
+LPS_API size_t lps_roi_align_workspace_size(const LpsRoiAlignParams* params, LpsDevice device);
+
+LPS_API LpsStatus lps_roi_align(const LpsRoiAlignParams* params, const LpsContext* context,
+                                const float* const* features,  // per level [height, width, channels]: channels last
+                                const float* boxes,            // [num_boxes, 4]
+                                const int32_t* box_levels,     // [num_boxes] index into levels, or null: by size
+                                const int32_t* num_valid,      // [1] or null: only so many boxes are read
+                                float* out);                   // [num_boxes, out_height, out_width, channels]
+
 #ifdef __cplusplus
 }
 #endif

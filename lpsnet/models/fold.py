@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from lpsnet.models.box_head import BoxHead
 from lpsnet.models.context import PyramidPooling
 from lpsnet.models.deform import DeformConv2d
-from lpsnet.models.lpsnet import LPSNet
 from lpsnet.models.resnet import Bottleneck, ResNet
 from lpsnet.models.semantic_head import SemanticHead
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def fold_batch_norms(model: LPSNet) -> LPSNet:
+
+def fold_batch_norms(model: Network) -> Network:
     """A copy of the network for inference: each BatchNorm is part of the convolution before it; GroupNorm stays.
 
     A convolution w * x and the norm (y - mean) / sqrt(var + eps) * gamma + beta are the convolution with the weight
@@ -25,8 +27,8 @@ def fold_batch_norms(model: LPSNet) -> LPSNet:
         model: stays as it is.
 
     Returns:
-        In evaluation mode and without gradients. Its state dict is not that of an `LPSNet`: it has biases more, and
-        norms less.
+        In evaluation mode and without gradients. Its state dict is not that of `model`: it has biases more, and norms
+        less.
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     for parent in list(folded.modules()):

@@ -46,11 +46,15 @@ class FeaturePyramid(nn.Module):
             features: C2..C5, each half as large as the one before.
             valid: rows and columns of C5 that hold the image; the context is taken from these alone.
         """
+        levels = self.top_down(features, valid)
+        p6 = self.p6(levels[-1])
+        return (*levels, p6, self.p7(functional.relu(p6)))
+
+    def top_down(self, features: Sequence[Tensor], valid: Size) -> list[Tensor]:
+        """P2..P5 alone, from the arguments of `forward`."""
         laterals = [lateral(c) for lateral, c in zip(self.lateral, features, strict=True)]
         if self.context is not None:
             laterals[-1] = laterals[-1] + self.context(features[-1], valid)
         for i in range(len(laterals) - 1, 0, -1):
             laterals[i - 1] = laterals[i - 1] + functional.interpolate(laterals[i], scale_factor=2.0, mode="nearest")
-        levels = [output(x) for output, x in zip(self.output, laterals, strict=True)]
-        p6 = self.p6(levels[-1])
-        return (*levels, p6, self.p7(functional.relu(p6)))
+        return [output(x) for output, x in zip(self.output, laterals, strict=True)]

@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lpsnet.checkpoint import assign_state, load_checkpoint, resolve
+from lpsnet.checkpoint import assign_state, load_checkpoint
 from lpsnet.config import Recipe
 from lpsnet.models.backbone import build_backbone, load_backbone_weights, pretrained_weights_path
 from lpsnet.models.box_head import BoxHead
 from lpsnet.models.context import Size
 from lpsnet.models.fpn import FeaturePyramid
 from lpsnet.models.semantic_head import NUM_LEVELS, SemanticHead
+from lpsnet.packaged import packaged_file
 from lpsnet.structures import DenseOutputs
 
 STRIDE = 32
@@ -45,7 +46,7 @@ class LPSNet(nn.Module):
         Raises:
             ValueError: no such name or file, or a file that is damaged or does not fit its own recipe.
         """
-        recipe, state = load_checkpoint(resolve(name_or_path))
+        recipe, state = load_checkpoint(packaged_file(name_or_path))
         with torch.device("meta"):  # no time spent on random weights
             model = cls(recipe)
         assign_state(model, state)

@@ -1,6 +1,7 @@
 """Parameters and multiply-accumulates of the network, part by part, without computing anything."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,12 @@ def network_costs(recipe: Recipe, size: tuple[int, int]) -> dict[str, Cost]:
     with torch.device("meta"):
         model = LPSNet(recipe).eval()
         images = torch.empty(1, 3, *size)
-    counted = {name: _Counter(getattr(model, name)) for name in PARTS}
+    return count_costs(model, PARTS, images)
+
+
+def count_costs(model: nn.Module, parts: Iterable[str], images: Tensor) -> dict[str, Cost]:
+    """The costs of the parts of a model, named by its attributes, when it runs on images, both on the meta device."""
+    counted = {name: _Counter(getattr(model, name)) for name in parts}
     with torch.no_grad():
         model(images)
     return {name: counter.cost() for name, counter in counted.items()}

@@ -65,8 +65,8 @@ def largest_input(recipe: Recipe) -> tuple[int, int]:
 
 def overview_row(recipe: Recipe) -> tuple[str, ...]:
     """A recipe in the order of `HEADS`."""
-    from lpsnet.checkpoint import PACKAGED
     from lpsnet.models.macs import Cost, network_costs
+    from lpsnet.packaged import packaged_models
 
     height, width = largest_input(recipe)
     total = sum(network_costs(recipe, (height, width)).values(), Cost(0, 0))
@@ -79,7 +79,7 @@ def overview_row(recipe: Recipe) -> tuple[str, ...]:
         f"{total.macs / 1e9:.1f}",
         f"{total.deform_macs / 1e9:.1f}" if total.deform_macs else "-",
         f"{plain / 1e9:.1f}",
-        "packaged" if (PACKAGED / f"{recipe.name}.safetensors").is_file() else "none",
+        "packaged" if recipe.name in packaged_models() else "none",
     )
 
 

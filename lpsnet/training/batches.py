@@ -204,9 +204,14 @@ def worker_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        # The signal may come while a checkpoint is written, and what is raised then has another error in its place.
+        chain: list[BaseException] = [error]
+        while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+            chain.append(before)
+        deaths = [str(e) for e in chain if "DataLoader worker" in str(e)]
+        if not deaths:
             raise
-        reason = str(error).strip().partition("\n")[0]
+        reason = deaths[0].strip().partition("\n")[0]
         raise DataError(
             f"a process that loads data died, perhaps for want of memory (fewer --train.workers): {reason}"
         ) from error

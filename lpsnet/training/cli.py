@@ -121,10 +121,11 @@ def run(arguments: Arguments, console: Console) -> None:
 
 
 def _initialize(model: "LPSNet", arguments: Arguments, console: Console | None) -> None:
-    from lpsnet.checkpoint import load_checkpoint, resolve
+    from lpsnet.checkpoint import load_checkpoint
+    from lpsnet.packaged import packaged_file
     from lpsnet.training.initial import load_matching
 
-    state = load_checkpoint(resolve(arguments.init))[1] if arguments.init is not None else {}
+    state = load_checkpoint(packaged_file(arguments.init))[1] if arguments.init is not None else {}
     own = model.state_dict()
     covered = all(k in state and state[k].shape == v.shape for k, v in own.items() if k.startswith("backbone."))
     if arguments.pretrained and not covered:
