@@ -67,34 +67,39 @@ typedef struct {
   float mean[3], std[3];                  // of the channels of the output, in units of 0..255
   int32_t reverse_channels;               // 1: the image is BGR and the output RGB, or the other way round
   int32_t channels_last;                  // 0: [3, out_height, out_width]; 1: [out_height, out_width, 3]
+  int32_t out_dtype;                      // LpsDtype, but not LPS_FLOAT64: computed in float32 and rounded once
 } LpsResizeNormalizeParams;
 
 LPS_API size_t lps_resize_normalize_workspace_size(const LpsResizeNormalizeParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, const LpsContext* context,
                                        const uint8_t* image,  // [in_height, in_width, 3], rows in_row_stride apart
-                                       float* out);           // see channels_last
+                                       void* out);            // see channels_last and out_dtype
 
 // Boxes from the dense outputs: thing classes above a threshold, the best of each level. ---------------------
 // Location (i, j) of a level lies at ((j + 0.5) * stride, (i + 0.5) * stride); the probabilities are the softmax, over
 // all classes, of the logits read bilinearly there. Equal scores: the lower location, then the lower class. A candidate
 // whose probability, border-ness or distances are NaN or infinite is dropped.
+//
+// Logits of 16 bits are widened to float32, in which everything is computed; so in the operators that follow.
 typedef enum { LPS_SCORE_PRODUCT = 0, LPS_SCORE_SQRT = 1 } LpsScoreFusion;
 
 typedef struct {
-  int32_t num_classes;
+  int32_t num_classes;  // at most 255
   int32_t logits_height, logits_width, logits_stride;
   LpsLevels levels;
   int32_t image_height, image_width;  // the part of the network's input that is image; points outside are skipped
   float score_threshold;              // of the class probability, before the fusion with border-ness
   int32_t topk;                       // at most so many (point, class) pairs from each level
   int32_t score_fusion;               // LpsScoreFusion: p * b or sqrt(p * b)
+  int32_t logits_dtype;               // LpsDtype, but not LPS_FLOAT64
+  int32_t logits_channels_last;       // 1: [logits_height, logits_width, num_classes]
 } LpsDecodeParams;
 
 LPS_API size_t lps_decode_workspace_size(const LpsDecodeParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context,
-                             const float* logits,             // [num_classes, logits_height, logits_width]
+                             const void* logits,              // [num_classes, logits_height, logits_width]
                              const uint8_t* is_thing,         // [num_classes] 0 or 1
                              const float* const* ltrb,        // per level [4, height, width], pixels, at least 0
                              const float* const* borderness,  // per level [height, width], probabilities
@@ -128,13 +133,15 @@ typedef struct {
   int32_t num_classes;  // at most 255; label 255 means void
   int32_t in_height, in_width;
   int32_t out_height, out_width;
-  float scale_y, scale_x;  // logit pixels per output pixel
+  float scale_y, scale_x;        // logit pixels per output pixel
+  int32_t logits_dtype;          // LpsDtype, but not LPS_FLOAT64
+  int32_t logits_channels_last;  // 1: [in_height, in_width, num_classes]
 } LpsUpsampleArgmaxParams;
 
 LPS_API size_t lps_upsample_argmax_workspace_size(const LpsUpsampleArgmaxParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_upsample_argmax(const LpsUpsampleArgmaxParams* params, const LpsContext* context,
-                                      const float* logits,     // [num_classes, in_height, in_width]
+                                      const void* logits,      // [num_classes, in_height, in_width]
                                       const uint8_t* allowed,  // [num_classes] or null: classes that may win
                                       uint8_t* labels);        // [out_height, out_width]
 
@@ -209,15 +216,17 @@ typedef struct {
   int32_t max_detections;
   float paste_score;
   float overlap_threshold;
-  int32_t assignment;        // LpsAssignment
-  int32_t stuff_area_limit;  // output pixels
-  int32_t fill_stuff;        // 1: thing pixels that no box claims take the best stuff class
+  int32_t assignment;            // LpsAssignment
+  int32_t stuff_area_limit;      // output pixels
+  int32_t fill_stuff;            // 1: thing pixels that no box claims take the best stuff class
+  int32_t logits_dtype;          // LpsDtype, but not LPS_FLOAT64
+  int32_t logits_channels_last;  // 1: [logits_height, logits_width, num_classes]
 } LpsPostprocessParams;
 
 LPS_API size_t lps_postprocess_workspace_size(const LpsPostprocessParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* context,
-                                  const float* logits,             // [num_classes, logits_height, logits_width]
+                                  const void* logits,              // [num_classes, logits_height, logits_width]
                                   const uint8_t* is_thing,         // [num_classes]
                                   const float* const* ltrb,        // per level [4, height, width]
                                   const float* const* borderness,  // per level [height, width]
