@@ -4,7 +4,7 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 BIN := $(VENV)/bin
 INPUT ?=
-SOURCES := lpsnet engine export tests benchmarks setup.py
+SOURCES := lpsnet engine export tests benchmarks cmake setup.py
 NATIVE := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test test-slow test-emulated test-gpu sanitize-gpu gpu cuda cuda-all lint format sanitize bench clean

@@ -103,4 +103,4 @@ def deform_columns_case(name: str, size: Sequence[int], dtype: torch.dtype, chan
             # Sums of many products, whose errors go with the largest of them.
             torch.testing.assert_close(got.double(), like, rtol=rtol, atol=4 * atol * max(1.0, like.abs().max().item()))
 
-    return OpCase(name, inputs, run, check)
+    return OpCase(name, inputs, run, check, is_exact=False)

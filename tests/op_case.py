@@ -21,12 +21,15 @@ class OpCase:
         inputs: of a seed; arguments of `run`, on the CPU. Those of another seed have the same shapes.
         run: calls the operator, on the device of its inputs.
         check: raises where outputs, on the CPU, are not what the oracle makes of inputs.
+        is_exact: a GPU gives the bits of the CPU, in every run. Otherwise a library's matrix product or sums by atomics
+            are in it.
     """
 
     name: str
     inputs: Callable[[int], Inputs]
     run: Callable[..., Outputs]
     check: Callable[[Inputs, Outputs], None]
+    is_exact: bool = True
 
     def verify(self, device: str = "cpu", seed: int = 0) -> Outputs:
         """Runs it once beside the oracle; the outputs are on the CPU."""

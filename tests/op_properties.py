@@ -23,6 +23,16 @@ def assert_same_bits(got: Outputs, expected: Outputs) -> None:
         np.testing.assert_array_equal(bits(a), bits(b), err_msg=f"output {i}")
 
 
+def assert_same(case: OpCase, device: str, got: Outputs, expected: Outputs) -> None:
+    """The same bits, or the same up to rounding where the device promises no more."""
+    if case.is_exact or device == "cpu":
+        assert_same_bits(got, expected)
+        return
+    for a, b in zip(got, expected, strict=True):
+        largest = max(1.0, b.abs().max().item()) if b.numel() else 1.0
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-2, atol=1e-2 * largest)
+
+
 @contextmanager
 def poisoned(byte: int) -> Iterator[None]:
     """New memory of torch, that of outputs and workspaces, is full of this byte."""
@@ -52,7 +62,7 @@ def check_poisoned(case: OpCase, device: str, seed: int) -> None:
     expected = case.run(**on(device, inputs))
     for byte in POISONS:
         with poisoned(byte):
-            assert_same_bits(case.run(**on(device, inputs)), expected)
+            assert_same(case, device, case.run(**on(device, inputs)), expected)
 
 
 def check_inputs_stay(case: OpCase, device: str, seed: int) -> None:
@@ -69,7 +79,7 @@ def check_repeats(case: OpCase, device: str, seed: int, runs: int) -> None:
     inputs = on(device, case.inputs(seed))
     expected = case.run(**inputs)
     for _ in range(runs):
-        assert_same_bits(case.run(**inputs), expected)
+        assert_same(case, device, case.run(**inputs), expected)
 
 
 def tensors(value: Any) -> Outputs:
