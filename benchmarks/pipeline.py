@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from gpu_timing import GpuReport, GpuRow, macs_per_us
 from timing import Row, at_least, report
 
 from lpsnet.config import DEFAULT_MODEL, RuntimeConfig, get_recipe
@@ -60,19 +61,6 @@ def milliseconds(function: Callable[[], object], repeats: int, warmup: int = 5) 
     return np.array(times)
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-accumulates per millisecond of a large matrix product."""
-    size = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-
-    def product() -> None:
-        torch.mm(a, b)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return size**3 / float(np.median(milliseconds(product, 15)))
-
-
 def stage_times(pipeline: TorchCudaPipeline, images: list[np.ndarray], repeats: int) -> dict[str, float]:
     """Median milliseconds of each stage without a graph, by events on the stream of the work."""
     taken: dict[str, list[float]] = {name: [] for name in STAGES}
@@ -93,7 +81,7 @@ def stage_times(pipeline: TorchCudaPipeline, images: list[np.ndarray], repeats: 
     return {name: float(np.median(times)) for name, times in taken.items()}
 
 
-def on_cuda(model: LPSNet, image: np.ndarray, arguments: argparse.Namespace) -> list[Row]:
+def on_cuda(report: GpuReport, model: LPSNet, image: np.ndarray, arguments: argparse.Namespace) -> None:
     """Every precision and batch size: the whole way with graphs and without, stages, share of the limit."""
     recipe = model.recipe
     padded = recipe.input.padded(*recipe.input.resized(*image.shape[:2]))
@@ -102,10 +90,9 @@ def on_cuda(model: LPSNet, image: np.ndarray, arguments: argparse.Namespace) -> 
     host = Engine.of(model)
     cpu_ms = float(np.median(milliseconds(lambda: host.predict(image), arguments.cpu_repeats, 1)))
     print(f"CPU, {torch.get_num_threads()} threads: {cpu_ms:.1f} ms per image")
-    rows = []
     for precision in arguments.precision:
         runtime = RuntimeConfig(device="cuda", precision=precision, compile=arguments.compile)
-        rate = matmul_rate(torch.device("cuda"), DTYPES[precision])
+        rate = 1e3 * macs_per_us(report.device, DTYPES[precision])
         print(f"{precision}: {2 * rate / 1e9:.0f} TFLOP/s in a matrix product")
         for count in arguments.batch:
             images = [image] * count
@@ -121,25 +108,23 @@ def on_cuda(model: LPSNet, image: np.ndarray, arguments: argparse.Namespace) -> 
                 pipeline.submit(on_device)[-1].tensors()
                 torch.cuda.current_stream().synchronize()
 
-            case = f"{precision}, batch {count}"
+            case, limit = f"{precision}, batch {count}", count * macs / rate
             for way, function in (("image on the host to map on the host", whole), ("on the device", without_host)):
-                times = milliseconds(lambda f=function, p=graph: f(p), arguments.repeats)
-                print(f"  {case}, {way}: median {np.median(times):.2f} ms, p99 {np.percentile(times, 99):.2f} ms")
-                row = at_least(
-                    f"{case}, {way}: graph over eager",
-                    1.0,
-                    lambda f=function, p=graph: f(p),
-                    lambda f=function, p=eager: f(p),
-                    arguments.repeats,
-                )
-                rows.append(row)
-            share = count * macs / rate / rows[-1].ours_ms
-            print(f"  {case}: {share:.0%} of the arithmetic limit, {1e3 * count / rows[-1].ours_ms:.0f} images/s")
+                pipelines = {"graph": graph, "eager": eager}
+                taken = {n: milliseconds(lambda f=function, p=p: f(p), arguments.repeats) for n, p in pipelines.items()}
+                medians = {name: float(np.median(times)) for name, times in taken.items()}
+                for name, times in taken.items():
+                    p99 = float(np.percentile(times, 99))
+                    row = GpuRow(f"{case}, {way}", name, 1e3 * medians[name], 1e3 * p99, limit / medians[name])
+                    report.rows.append(row)
+                report.at_least(f"{case}, {way}: graph over eager", medians["eager"] / medians["graph"], 1.0)
+            if precision == "fp16" and count == 1 and arguments.goal_ms:
+                report.at_most(f"{case}, image to map, on the device", medians["graph"], arguments.goal_ms, "ms")
+            print(f"{case}: {1e3 * count / medians['graph']:.0f} images/s on the device")
             stages = stage_times(eager, images, arguments.repeats)
-            print("  " + case + ", eager: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in stages.items()))
+            print(f"{case}, eager: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in stages.items()))
             graph.close()
             eager.close()
-    return rows
 
 
 def on_cpu(model: LPSNet, image: np.ndarray, arguments: argparse.Namespace) -> list[Row]:
@@ -157,7 +142,7 @@ def on_cpu(model: LPSNet, image: np.ndarray, arguments: argparse.Namespace) -> l
             lambda: plain(inputs, prepared.image_size),
             arguments.repeats,
         )
-    limit = macs / matmul_rate(torch.device("cpu"), torch.float32)
+    limit = macs / (1e3 * macs_per_us(torch.device("cpu"), torch.float32))
     print(f"{macs / 1e9:.1f} GMAC at {tuple(inputs.shape[2:])}: {limit / row.ours_ms:.0%} of the arithmetic limit")
     for precision in arguments.precision:
         engine = Engine.of(model, RuntimeConfig(precision=precision, compile=arguments.compile))
@@ -179,6 +164,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--cpu-repeats", type=int, default=3, help="of the CPU's run beside CUDA")
+    parser.add_argument("--goal-ms", type=float, help="wanted of fp16 and batch 1 on CUDA, without the host")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     cuda = arguments.device == "cuda"
@@ -192,8 +178,12 @@ def main() -> int:
     config = model.recipe.input
     height, width = arguments.size or (config.short_side, config.max_side)
     limit_threads(arguments.threads)
-    run = on_cuda if cuda else on_cpu
-    return report(run(model, made_image(height, width), arguments), arguments.json)
+    image = made_image(height, width)
+    if not cuda:
+        return report(on_cpu(model, image, arguments), arguments.json)
+    measured = GpuReport(torch.device("cuda", torch.cuda.current_device()))
+    on_cuda(measured, model, image, arguments)
+    return measured.finish(arguments.json)
 
 
 if __name__ == "__main__":

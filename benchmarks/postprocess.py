@@ -7,13 +7,16 @@ a COCO image (``--data``: the folder with val2017 and annotations) or, without o
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from gpu_timing import GpuReport, add_arguments, copied_bytes_per_us, on_gpu
 from timing import at_most, interleaved_medians, report
 
+from lpsnet import ops
 from lpsnet.categories import categories
 from lpsnet.config import BOX_STRIDES, get_recipe
 from lpsnet.data.coco_panoptic import CocoPanoptic
@@ -72,13 +75,42 @@ def dense_outputs(sample: Sample, rng: np.random.Generator) -> DenseArrays:
     return DenseArrays(logits.astype(np.float32), ltrb, borderness)
 
 
+def measure(report: GpuReport, repeats: int, root: Path | None = None) -> None:
+    """On a GPU: the whole of it as one graph, from logits in the memory that the pipeline hands over."""
+    rng = np.random.default_rng(0)
+    dense = dense_outputs(real_scene(root) if root else made_scene(rng), rng)
+    is_thing = torch.tensor([c.isthing for c in CLASSES], device=report.device)
+    ltrb, borderness = (
+        [torch.from_numpy(a).to(report.device) for a in maps] for maps in (dense.ltrb, dense.borderness)
+    )
+    rate = copied_bytes_per_us(report.device)
+    for dtype in (torch.float32, torch.float16):
+        maps = torch.from_numpy(dense.logits)[None].to(report.device, dtype)
+        logits = maps.contiguous(memory_format=torch.channels_last)[0]
+        for assignment in ("closest_borderness", "highest_confidence"):
+            config = dataclasses.replace(get_recipe("lpsnet_r50_coco_800").postprocess, assignment=assignment)
+
+            def ours(logits=logits, config=config):
+                size = [HEIGHT, WIDTH]
+                return ops.postprocess(logits, is_thing, ltrb, borderness, list(BOX_STRIDES), size, size, config)
+
+            found = ours()
+            print(f"{assignment}: {int(found[3])} boxes, {int(found[9])} segments")
+            limit = (logits.numel() * logits.element_size() + 4 * HEIGHT * WIDTH) / rate
+            case = f"800x1344, {str(dtype)[6:]} NHWC, {assignment}"
+            rows = report.time(case, {"ours": ours}, repeats, {"ours": limit})
+            report.at_most(f"all post-processing, {case}", rows["ours"].median_us, 300)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="COCO's folder")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    add_arguments(parser)
     arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        return on_gpu(partial(measure, root=arguments.data), arguments.json)
     torch.set_num_threads(arguments.threads)
     set_num_threads(arguments.threads)
     rng = np.random.default_rng(0)

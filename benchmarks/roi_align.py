@@ -7,10 +7,10 @@ timed for the sampling and the mean over the samples of a bin alone.
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from gpu_timing import GpuReport, add_arguments, copied_bytes_per_us, on_gpu
 from timing import Row, at_least, report
 
 from lpsnet import ops
@@ -87,11 +87,44 @@ def case(name: str, n: int, bins: int, required: float) -> list[Row]:
     return [*rows, at_least(f"{name}, torchvision", 1, ours, peer, repeats=5, warmup=1)]
 
 
+def measure(report: GpuReport, repeats: int) -> None:
+    """On a GPU, beside torchvision's, level by level. The limit: each feature that boxes reach read once."""
+    rate = copied_bytes_per_us(report.device)
+    for name, n, bins in (("1000 boxes, 7x7", 1000, 7), ("100 boxes, 14x14", 100, 14)):
+        maps, boxes = [m.to(report.device) for m in pyramid()], random_boxes(n)
+        levels = levels_of(boxes)
+        counts = levels.bincount(minlength=len(STRIDES)).tolist()
+        boxes = boxes[levels.argsort(stable=True)].to(report.device)
+        by_level = boxes.split(counts)
+
+        def ours(maps=maps, boxes=boxes, bins=bins) -> torch.Tensor:
+            return ops.roi_align([m[0] for m in maps], boxes, STRIDES, [bins, bins], SAMPLES, *CANONICAL)
+
+        ways = {"ours": ours}
+        try:
+            from torchvision.ops import roi_align
+
+            def peer(maps=maps, parts=by_level, bins=bins) -> list[torch.Tensor]:
+                return [
+                    roi_align(features, [part], bins, 1 / stride, SAMPLES, aligned=True)
+                    for features, part, stride in zip(maps, parts, STRIDES, strict=True)
+                ]
+
+            ways["torchvision"] = peer
+        except (ImportError, RuntimeError, OSError) as error:
+            print(f"torchvision: absent ({error})")
+        points = n * bins * bins * SAMPLES**2 * 4
+        read = min(sum(m.numel() for m in maps), points * CHANNELS) * 4
+        report.time(name, ways, repeats, {"ours": (read + n * CHANNELS * bins * bins * 4) / rate})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="also write the rows here")
+    add_arguments(parser)
     arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        return on_gpu(measure, arguments.json)
     torch.set_num_threads(arguments.threads)
     library.set_num_threads(arguments.threads)
     rows = [*case("1000 boxes, 7x7", 1000, 7, 2), *case("100 boxes, 14x14", 100, 14, 2)]

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logit_cases import check_decoded
+from op_cases import op_cases
 
 from lpsnet import native, ops
 from lpsnet.native import library
 from lpsnet.native.decode import DecodeParams
 from lpsnet.native.library import Levels
-from lpsnet.ops import reference
 
 Arguments = dict[str, Any]
 
@@ -36,26 +37,10 @@ def scene(seed: int = 0, num_classes: int = 5, size: tuple[int, int] = (50, 70),
 
 
 def check(arguments: Arguments) -> int:
-    """Compares with the reference, candidate by candidate where no other score is as near. Returns their number."""
-    expected = reference.decode(**arguments)
-    size = arguments["topk"] * len(arguments["strides"])
-    boxes, scores, labels, levels, num_boxes = ops.decode(**arguments)
-    n = num_boxes.item()
-    assert (len(boxes), len(scores), len(labels), len(levels)) == (size,) * 4
-    assert not boxes[n:].any()
-    assert not scores[n:].any()
-    assert (labels[n:] == -1).all()
-    assert (levels[n:] == -1).all()
-
-    assert levels[:n].tolist() == [row[3] for row in expected]
-    wanted = torch.tensor([row[1] for row in expected], dtype=torch.float64)
-    torch.testing.assert_close(scores[:n].double(), wanted, rtol=2e-6, atol=0)
-    for row, box, label in zip(expected, boxes.double(), labels, strict=False):
-        if (abs(wanted - row[1]) < 1e-5 * row[1]).sum() == 1:
-            assert label == row[2]
-            torch.testing.assert_close(box, torch.tensor(row[0], dtype=torch.float64), rtol=0, atol=1e-4)
-
-    for mine, theirs in zip(native.decode(**as_numpy(arguments)), (boxes, scores, labels, levels), strict=True):
+    """Compares both layers with the reference. Returns the number of candidates."""
+    outputs = ops.decode(**arguments)
+    n = check_decoded(arguments, outputs)
+    for mine, theirs in zip(native.decode(**as_numpy(arguments)), outputs, strict=False):
         np.testing.assert_array_equal(mine, theirs[:n].numpy())
     return n
 
@@ -211,3 +196,8 @@ def test_opcheck_and_compile():
     compiled = torch.compile(ops.decode, fullgraph=True, backend="aot_eager")
     for got, want in zip(compiled(**arguments), ops.decode(**arguments), strict=True):
         assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("case", op_cases("decode"))
+def test_every_dtype_and_layout(case):
+    case.verify()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_cases import op_cases
 
 from lpsnet import native
 from lpsnet.native import deform_columns
@@ -482,3 +483,8 @@ def test_export_is_one_node(dynamic):
     assert nodes == [torch.ops.aten.conv2d.default, OP]
     other = torch.randn(3, 4, 18, 41) if dynamic else x
     torch.testing.assert_close(program.module()(other), layer(other))
+
+
+@pytest.mark.parametrize("case", op_cases("deform_columns"))
+def test_every_dtype_and_layout(case):
+    case.verify()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_cases import op_cases
 
 from lpsnet import native, ops
 from lpsnet.native import library
@@ -152,3 +153,8 @@ def test_opcheck_and_compile():
     args = (*random_boxes(30, seed=2), torch.tensor([20], dtype=torch.int32), 0.5, 10)
     torch.library.opcheck(torch.ops.lpsnet.nms.default, args)
     assert torch.equal(torch.compile(ops.nms, fullgraph=True, backend="aot_eager")(*args)[0], ops.nms(*args)[0])
+
+
+@pytest.mark.parametrize("case", op_cases("nms"))
+def test_shared_cases(case):
+    case.verify()

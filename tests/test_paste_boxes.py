@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_cases import op_cases
 
 from lpsnet import native, ops
 from lpsnet.native.library import Levels, call, num_threads, pointer_array, set_num_threads
@@ -444,3 +445,8 @@ def test_opcheck_and_compile():
     compiled = torch.compile(ops.paste_boxes, fullgraph=True, backend="aot_eager")
     for got, expected in zip(compiled(*args), ops.paste_boxes(*args), strict=True):
         assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("case", op_cases("paste_boxes"))
+def test_shared_cases(case):
+    case.verify()

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from op_cases import op_cases
 
 from lpsnet import native, ops
 from lpsnet.config import PostprocessConfig
@@ -313,3 +314,8 @@ def test_the_single_operators_compile_as_one_graph(backend):
     assert all(torch.equal(a, b) for a, b in zip(result, head(logits, ltrb, borderness), strict=True))
     whole = ops.postprocess(logits, is_thing, ltrb, borderness, STRIDES, size, size, CONFIG)
     assert all(torch.equal(a, b) for a, b in zip(result, whole[4:], strict=True))
+
+
+@pytest.mark.parametrize("case", op_cases("postprocess"))
+def test_every_dtype_and_layout(case):
+    case.verify()

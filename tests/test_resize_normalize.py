@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_cases import op_cases
 from torch.nn import functional
 
 from lpsnet import native, ops
@@ -161,3 +162,8 @@ def test_opcheck_and_compile(channels_last):
     torch.library.opcheck(torch.ops.lpsnet.resize_normalize.default, args)
     compiled = torch.compile(ops.resize_normalize, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(*args), ops.resize_normalize(*args))
+
+
+@pytest.mark.parametrize("case", op_cases("resize_normalize"))
+def test_every_dtype_and_layout(case):
+    case.verify()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_cases import op_cases
 
 from lpsnet import native, ops
 from lpsnet.native import library
@@ -288,3 +289,8 @@ def test_opcheck_and_compile():
     args = (pyramid(), random_boxes(5), STRIDES, [3, 2], 2, *CANONICAL, None, count)
     torch.library.opcheck(torch.ops.lpsnet.roi_align.default, args)
     assert torch.equal(torch.compile(ops.roi_align, fullgraph=True, backend="aot_eager")(*args), ops.roi_align(*args))
+
+
+@pytest.mark.parametrize("case", op_cases("roi_align"))
+def test_every_dtype_and_layout(case):
+    case.verify()

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_cases import op_cases
 
 from lpsnet import native, ops
 from lpsnet.native.library import call, num_threads, set_num_threads
@@ -203,3 +204,8 @@ def test_opcheck_and_compile():
     torch.library.opcheck(torch.ops.lpsnet.upsample_argmax.default, args)
     compiled = torch.compile(ops.upsample_argmax, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(*args), ops.upsample_argmax(*args))
+
+
+@pytest.mark.parametrize("case", op_cases("upsample_argmax"))
+def test_every_dtype_and_layout(case):
+    case.verify()
