@@ -3,64 +3,20 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from deform_cases import UNIT, assert_close_to_oracle, double, fused, fused_arguments
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_deform_conv2d import WILD, arguments
+from op_cases import op_cases
+from test_deform_conv2d import WILD
 
 from lpsnet import native
 from lpsnet.native import library
 from lpsnet.native.fused_deform_conv2d import DeformConv2dParams
 from lpsnet.ops import deform_conv2d
 from lpsnet.ops.device import call
-from lpsnet.ops.fused_deform_conv2d import fuse
 
 OP = torch.ops.lpsnet.deform_conv2d.default
-UNIT = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}  # half of a last place, of 1
 dtypes = pytest.mark.parametrize("dtype", UNIT, ids=str)
-
-
-def fused(input, offset, weight, bias, stride, padding, dilation, mask, offset_groups):
-    """What `fuse` writes over NaN, into channels-last memory."""
-    shape = len(input), len(weight), *offset.shape[2:]
-    out = torch.full(shape, torch.nan, dtype=input.dtype).to(memory_format=torch.channels_last)
-    fuse(out, input, offset, weight, bias, stride, padding, dilation, mask, offset_groups)
-    return out
-
-
-def inputs(dtype, **case):
-    """Random arguments as the operator takes them: input and weight of the dtype, the rest of float32.
-
-    Offsets are multiples of 1/64, so that float32 has the coordinates exactly.
-    """
-    input, offset, weight, bias, *geometry, mask, offset_groups = arguments(**case)
-    return (
-        input.to(dtype).to(memory_format=torch.channels_last),
-        ((offset * 64).round() / 64).float(),
-        weight.to(dtype),
-        None if bias is None else bias.float(),
-        *geometry,
-        None if mask is None else mask.float(),
-        offset_groups,
-    )
-
-
-def double(args):
-    return tuple(a.double() if isinstance(a, torch.Tensor) else a for a in args)
-
-
-def assert_close_to_oracle(out, args, dtype):
-    """The oracle is the operator in float64, which test_deform_conv2d.py proves.
-
-    A sample is rounded once to the dtype and so is the sum; float32 rounds each term of a sample and each sum. The
-    subnormal numbers of float16 are 2^-24 apart.
-    """
-    exact = double(args)
-    expected = deform_conv2d(*exact)
-    magnitude = deform_conv2d(*(a.abs() if isinstance(a, torch.Tensor) and i != 1 else a for i, a in enumerate(exact)))
-    terms = args[2][0].numel()
-    bound = (UNIT[dtype] + (terms + 8) * 2.0**-24) * magnitude + UNIT[dtype] * expected.abs() + terms * 2.0**-23
-    error = (out.double() - expected).abs()
-    assert (error <= bound).all(), f"{(error / bound).max():.3g} of the bound"
 
 
 # A tile on tensor cores is 16 x 8 positions and 128 outputs, a slice of the sum 32 channels, 9 taps at a time.
@@ -91,24 +47,28 @@ cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @dtypes
 @cases
 def test_close_to_oracle(case, dtype):
-    args = inputs(dtype, **case)
-    assert_close_to_oracle(fused(*args), args, dtype)
+    args = fused_arguments(dtype, **case)
+    assert_close_to_oracle(fused(*args), args)
 
 
-@dtypes
-@cases
-def test_exact_where_nothing_is_rounded(case, dtype):
+def integer_arguments(dtype, case):
     """Small integers, quarters of pixels: samples and sums are exact, and only the result is rounded."""
-    input, offset, weight, bias, *geometry, mask, offset_groups = inputs(dtype, **case)
+    input, offset, weight, bias, *geometry, mask, offset_groups = fused_arguments(dtype, **case)
     g = torch.Generator().manual_seed(1)
 
     def integers(like, low, high):
         return None if like is None else torch.randint(low, high + 1, like.shape, generator=g).to(like.dtype)
 
-    args = (
+    return (
         integers(input, -4, 4).to(memory_format=torch.channels_last), (offset * 4).round() / 4,
         integers(weight, -3, 3), integers(bias, -9, 9), *geometry, integers(mask, 0, 1), offset_groups,
     )  # fmt: skip
+
+
+@dtypes
+@cases
+def test_exact_where_nothing_is_rounded(case, dtype):
+    args = integer_arguments(dtype, case)
     assert torch.equal(fused(*args), deform_conv2d(*double(args)).to(dtype))
 
 
@@ -125,18 +85,18 @@ def test_close_to_oracle_anywhere(data):
         for k, d, p in zip(kernel, dilation, padding, strict=True)
     ]
     offset_groups = data.draw(st.integers(1, 2))
-    args = inputs(
+    args = fused_arguments(
         dtype, batch=data.draw(st.integers(1, 2)), channels=offset_groups * data.draw(st.sampled_from([1, 5, 8, 40])),
         size=size, out=data.draw(st.integers(1, 20)), kernel=kernel, stride=data.draw(sizes(1, 3)), padding=padding,
         dilation=dilation, mask=data.draw(st.booleans()), offset_groups=offset_groups,
         sigma=data.draw(st.sampled_from([0.0, 0.3, 3.0])), seed=data.draw(st.integers(0, 99)),
     )  # fmt: skip
-    assert_close_to_oracle(fused(*args), args, dtype)
+    assert_close_to_oracle(fused(*args), args)
 
 
 def test_no_positions_of_an_empty_batch():
     for dtype in UNIT:
-        out = fused(*inputs(dtype, batch=0, channels=8))
+        out = fused(*fused_arguments(dtype, batch=0, channels=8))
         assert out.shape == (0, 3, 5, 7)
 
 
@@ -145,7 +105,7 @@ def test_no_positions_of_an_empty_batch():
 @pytest.mark.parametrize("wild", WILD)
 def test_wild_offsets_read_nothing(wild, channels, dtype):
     for axis in (0, 1):
-        args = inputs(dtype, batch=1, channels=channels, mask=True, offset_groups=2 if channels == 6 else 1)
+        args = fused_arguments(dtype, batch=1, channels=channels, mask=True, offset_groups=2 if channels == 6 else 1)
         args[1][:, axis::2] = wild
         args[7][:, :, 0, 0] = float("nan")  # the mask of a sample outside does not matter
         assert torch.equal(fused(*args), args[3].to(dtype)[:, None, None].expand(1, 3, 5, 7))
@@ -171,7 +131,7 @@ def test_corners_of_weight_zero_are_not_read(channels, dtype):
 
 @dtypes
 def test_what_is_too_large_is_infinite(dtype):
-    args = list(inputs(dtype, batch=1, channels=8, bias=False, sigma=0.0))
+    args = list(fused_arguments(dtype, batch=1, channels=8, bias=False, sigma=0.0))
     args[0] = torch.full_like(args[0], torch.finfo(dtype).max)
     args[2] = torch.ones_like(args[2])
     out = fused(*args)
@@ -182,7 +142,9 @@ def test_what_is_too_large_is_infinite(dtype):
 @pytest.mark.parametrize("shift", [{"input": 1}, {"weight": 1}, {"out": 1}, {"out": 2}], ids=str)
 def test_alignment_changes_nothing(dtype, shift):
     """Tensor cores read input and weight at multiples of 16 bytes; elsewhere the other kernel computes the same."""
-    input, offset, weight, bias, *geometry, _, _ = args = inputs(dtype, batch=1, channels=16, size=(9, 17), out=8)
+    input, offset, weight, bias, *geometry, _, _ = args = fused_arguments(
+        dtype, batch=1, channels=16, size=(9, 17), out=8
+    )
     expected = fused(*args)
     arrays = {
         "input": input.permute(0, 2, 3, 1),
@@ -198,14 +160,14 @@ def test_alignment_changes_nothing(dtype, shift):
     call("deform_conv2d", params, arrays["input"], offset, None, arrays["weight"], bias, arrays["out"])
     got = arrays["out"].permute(0, 3, 1, 2)
     # Bit-equal where the same kernel ran; else the order of the sums is another.
-    assert_close_to_oracle(got, args, dtype)
+    assert_close_to_oracle(got, args)
     if "out" in shift:
         assert torch.equal(got, expected)
 
 
 @dtypes
 def test_bit_equal_over_threads_and_runs(dtype):
-    args = inputs(dtype, batch=1, channels=40, size=(17, 19), out=33, mask=True)
+    args = fused_arguments(dtype, batch=1, channels=40, size=(17, 19), out=33, mask=True)
     before = library.num_threads()
     try:
         results = []
@@ -220,7 +182,7 @@ def test_bit_equal_over_threads_and_runs(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @cases
 def test_numpy(case, dtype):
-    args = inputs(torch.from_numpy(np.empty(0, dtype)).dtype, **case)
+    args = fused_arguments(torch.from_numpy(np.empty(0, dtype)).dtype, **case)
     got = native.fused_deform_conv2d(*(a.numpy() if isinstance(a, torch.Tensor) else a for a in args))
     assert got.dtype == dtype
     np.testing.assert_array_equal(got, fused(*args).numpy())
@@ -228,7 +190,7 @@ def test_numpy(case, dtype):
 
 def test_the_operator_takes_16_bits():
     for dtype in (torch.float16, torch.bfloat16):
-        args = inputs(dtype, channels=16, mask=True)
+        args = fused_arguments(dtype, channels=16, mask=True)
         out = deform_conv2d(*args)
         assert out.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(out, fused(*args))
@@ -244,7 +206,7 @@ def test_the_operator_takes_16_bits():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_opcheck_and_compile(dtype, memory_format):
-    args = inputs(dtype, channels=8, mask=True, offset_groups=1)
+    args = fused_arguments(dtype, channels=8, mask=True, offset_groups=1)
     args = (args[0].contiguous(memory_format=memory_format), *args[1:])
     torch.library.opcheck(OP, [list(a) if isinstance(a, tuple) else a for a in args])
     with torch.no_grad():
@@ -282,10 +244,15 @@ def test_the_library_checks_its_params():
 
 
 def test_bad_arrays_are_named():
-    args = [a.numpy() if isinstance(a, torch.Tensor) else a for a in inputs(torch.float16, channels=8)]
+    args = [a.numpy() if isinstance(a, torch.Tensor) else a for a in fused_arguments(torch.float16, channels=8)]
     with pytest.raises(ValueError, match=r"input: expected float32 or float16, got float64"):
         native.fused_deform_conv2d(args[0].astype(np.float64), *args[1:])
     with pytest.raises(ValueError, match=r"weight: expected \[O, 8, kh, kw\] without groups, got \[4, 4, 3, 3\]"):
         native.fused_deform_conv2d(args[0], args[1], np.zeros((4, 4, 3, 3)), padding=1)
     with pytest.raises(ValueError, match=r"offset: expected \[2, 18, 5, 7\], got \[2, 17, 5, 7\]"):
         native.fused_deform_conv2d(args[0], args[1][:, 1:], *args[2:])
+
+
+@pytest.mark.parametrize("case", op_cases("fused_deform_conv2d"))
+def test_every_dtype_and_layout(case):
+    case.verify()
