@@ -81,9 +81,27 @@ def _forward(
     offset_groups: int,
 ) -> Tensor:
     out = _output(input, offset, weight, bias, stride, padding, dilation, mask, offset_groups)
-    if can_fuse(input, weight):
-        fuse(out, input, offset, weight, bias, stride, padding, dilation, mask, offset_groups)
-        return out
+    write = fuse if can_fuse(input, weight) else by_columns
+    write(out, input, offset, weight, bias, stride, padding, dilation, mask, offset_groups)
+    return out
+
+
+def by_columns(
+    out: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    mask: Tensor | None,
+    offset_groups: int,
+) -> None:
+    """Writes the convolution into ``out``, [N, O, Ho, Wo] with the input's dtype, by columns and matrix products.
+
+    The other arguments are those of `deform_conv2d`, checked.
+    """
     work = _Work(input, offset, weight, mask, out.shape[2:], stride, padding, dilation, offset_groups)
     biases = [None] * work.groups if bias is None else bias.to(work.dtype).chunk(work.groups)
     columns = work.new_columns()
@@ -100,7 +118,6 @@ def _forward(
                 with torch.autocast(out.device.type, enabled=False):
                     product = F.conv2d(pixels, filters, biases[group])
                 result[group, :, begin:end] = product[0, :, 0]
-    return out
 
 
 @_forward.register_fake

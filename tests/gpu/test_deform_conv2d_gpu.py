@@ -97,7 +97,7 @@ def test_two_streams_give_the_bits_of_one(dtype, seed):
 
 @dtypes
 def test_no_wait_and_no_memory_but_the_output(dtype):
-    """Of what lies channels last. The columns of the semantic head's first layer would take 590 MB in float16."""
+    """Of what lies channels last. The columns of the semantic head's first layer would take 310 MB in float16."""
     args = list(on_gpu(fused_arguments(dtype, **HEAD)))
     args[2] = args[2].to(memory_format=torch.channels_last)
     deform_conv2d(*args)
