@@ -90,8 +90,8 @@ class Engine:
         return timed(backend.predict(image, config or self.recipe.postprocess, timer, profile), timer)
 
     def warm_up(self, height: int, width: int, frames: int = 2) -> None:
-        """Predicts blank frames, so that the first of this size is as fast as the others: memory is allocated, and on CUDA
-        kernels are loaded and the graph is captured.
+        """Predicts blank frames, so that the first image of this size is as fast as the others: memory is
+        allocated, and on CUDA kernels are loaded and the graph is captured.
 
         Args:
             height, width: of the images to come.

@@ -25,6 +25,9 @@ from .dense import export_dense
 from .onnx_model import make_panoptic, write
 from .quantize import quantize
 
+_COMPARED_WITH: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32",), "int8": ("fp32", "fp16")}
+"""The precisions whose speed a loss of precision must be worth."""
+
 
 _COMPARED_WITH: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32",), "int8": ("fp32", "fp16")}
 """The precisions whose speed a loss of precision must be worth."""

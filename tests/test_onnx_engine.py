@@ -1,11 +1,15 @@
 """Exported files in the engine: the same ids as the checkpoint, and one line for whatever is wrong with a file."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -47,6 +51,22 @@ def checkpoint(tiny_checkpoint):
 
 def scene(index: int) -> np.ndarray:
     return SyntheticScenes(index + 1)[index].image
+
+
+@pytest.mark.parametrize("height", [97, 128])
+def test_the_page_shows_how_to_run_a_file_without_the_package(files, checkpoint, tmp_path, height, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    image = scene(3)[:height]
+    cv2.imwrite(str(tmp_path / "street.png"), image[..., ::-1])
+    for name, path in (("lpsnet_lite0_camvid.onnx", files["panoptic"]), ("street.jpg", tmp_path / "street.png")):
+        assert f'"{name}"' in code
+        code = code.replace(f'"{name}"', repr(str(path)))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    expected = checkpoint.predict(image)
+    assert np.array_equal(names["result"]["ids"], expected.ids)
+    assert len(capsys.readouterr().out.splitlines()) == len(expected.segments) > 0
 
 
 def damaged(source, target, change) -> str:
@@ -299,8 +319,9 @@ except ModuleNotFoundError as error:
     assert "to be installed, which runs checkpoints; an .onnx file needs none" in message
 
 
-def test_memory_does_not_grow(files):
-    """Hundreds of frames of changing sizes leave the process as large as it was."""
+@pytest.mark.parametrize("frames", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_memory_does_not_grow(files, frames):
+    """Frames of changing sizes leave the process as large as it was."""
 
     def resident() -> int:
         with open("/proc/self/statm") as file:  # noqa: PTH123
@@ -312,6 +333,6 @@ def test_memory_does_not_grow(files):
             for i in range(40):
                 engine.predict(image[: 64 + i])
             before = resident()
-            for i in range(300):
+            for i in range(frames):
                 engine.predict(image[: 64 + i % 40])
             assert resident() - before < 32 << 20

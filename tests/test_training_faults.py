@@ -213,5 +213,5 @@ def test_a_worker_that_dies_while_a_checkpoint_is_written_is_named(tmp_path):
             torch.save({"tensor": torch.zeros(3), "fatal": Fatal()}, tmp_path / "state.pt")
         except RuntimeError:
             raise RuntimeError("unexpected pos 105344 vs 105232")  # noqa: B904
-    with pytest.raises(RuntimeError, match="^another$"), worker_errors():
+    with pytest.raises(RuntimeError, match=r"^another$"), worker_errors():
         raise RuntimeError("another")
