@@ -44,7 +44,7 @@ class Arguments:
         target: of TensorRT-RTX: the compute capabilities of the GPUs; by default sm86, sm89 and sm120.
         min_size, opt_size, max_size: of an engine: heights and widths of the network's input that it takes and is
             fastest at, multiples of 32; by default all that the recipe resizes images to.
-        timing_cache: of an engine: a file with what was measured in earlier builds, which is read and written.
+        timing_cache: of TensorRT: a file with what was measured in earlier builds, which is read and written.
         calibration: images, folders and globs that int8 measures its ranges on; by default those of `images`.
         images: images, folders and globs to compare on; by default made-up scenes and a photograph.
         limit: so many images are taken of each of the two, spread evenly.

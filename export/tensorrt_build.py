@@ -29,13 +29,25 @@ class BuildOptions:
         sizes: of the network's input, for which the engine is planned.
         targets: of TensorRT-RTX: the compute capabilities to build for; none takes the default. TensorRT builds for the
             GPU of this machine.
-        timing_cache: a file with what was measured in earlier builds, which is read and written.
+        timing_cache: of TensorRT: a file with what was measured in earlier builds, which is read and written.
+
+    Raises:
+        ValueError: what is for the other flavour alone.
     """
 
     flavour: Flavour
     sizes: SizeRange
     targets: tuple[str, ...] = ()
     timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.flavour == "tensorrt" and self.targets:
+            got = " ".join(self.targets)
+            raise ValueError(f"target: expected none for tensorrt, which builds for the GPU of this machine, got {got}")
+        if self.flavour == "tensorrt-rtx" and self.timing_cache is not None:
+            raise ValueError(
+                f"timing-cache: expected none for tensorrt-rtx, which measures nothing, got {self.timing_cache}"
+            )
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,28 @@ class Built:
     gpu: str
 
 
+def expect_buildable(options: BuildOptions) -> tuple[tuple[str, ...], str]:
+    """The targets of an engine, and the name of the GPU that it is built on or nothing.
+
+    Raises:
+        ImportError: TensorRT is not installed or does not load.
+        ValueError: a target that it does not know.
+        RuntimeError: no GPU where one is needed.
+        FileNotFoundError: no folder for the timing cache.
+    """
+    trt = import_tensorrt(options.flavour)
+    if options.timing_cache is not None and not options.timing_cache.parent.is_dir():
+        raise FileNotFoundError(f"{options.timing_cache}: expected a file in a folder that exists")
+    if options.flavour == "tensorrt-rtx":
+        return _expect_targets(trt, options.targets or DEFAULT_TARGETS), ""
+    found = gpus()
+    if not found:
+        raise RuntimeError(
+            "tensorrt: expected a GPU, on which it measures what it builds, got none; tensorrt-rtx needs none"
+        )
+    return (found[0].target,), found[0].name
+
+
 def build(
     network: bytes, precision: Precision, has_deform_conv: bool, options: BuildOptions, progress: BuildProgress
 ) -> Built:
@@ -68,16 +102,16 @@ def build(
         progress: is told how far it is.
 
     Raises:
-        ImportError: TensorRT is not installed or does not load.
-        ValueError: a target that it does not know, a network that it does not take.
-        RuntimeError: no GPU where one is needed; a build that failed, with TensorRT's reason.
+        ImportError, ValueError, RuntimeError, FileNotFoundError: see `expect_buildable`.
+        ValueError: a network that it does not take, a file that is no timing cache.
+        RuntimeError: a build that failed, with TensorRT's reason.
         OSError: the timing cache cannot be read or written.
         KeyboardInterrupt: the user ended it.
     """
     trt = import_tensorrt(options.flavour)
     logger, messages = logger_of(trt)
     messages.take()
-    targets, gpu = _targets(trt, options)
+    targets, gpu = expect_buildable(options)
     if has_deform_conv:
         if options.flavour == "tensorrt-rtx":
             alias_library("libtensorrt_rtx.so", "libtensorrt_rtx.so.1")
@@ -115,19 +149,6 @@ def build(
     return Built(bytes(engine), trt.__version__, targets, gpu)
 
 
-def _targets(trt: Any, options: BuildOptions) -> tuple[tuple[str, ...], str]:
-    if options.flavour == "tensorrt-rtx":
-        return _expect_targets(trt, options.targets or DEFAULT_TARGETS), ""
-    if options.targets:
-        raise ValueError("target: expected none for tensorrt, which builds for the GPU of this machine, got some")
-    found = gpus()
-    if not found:
-        raise RuntimeError(
-            "tensorrt: expected a GPU, on which it measures what it builds, got none; tensorrt-rtx needs none"
-        )
-    return (found[0].target,), found[0].name
-
-
 def _expect_targets(trt: Any, targets: Sequence[str]) -> tuple[str, ...]:
     known = sorted(
         (name.lower() for name in trt.ComputeCapability.__members__ if name not in _NO_TARGETS),
@@ -159,8 +180,13 @@ def _add_profile(builder: Any, config: Any, sizes: SizeRange) -> None:
 
 
 def _read_cache(config: Any, path: Path, messages: Messages) -> None:
-    """What other versions or GPUs measured is refused."""
+    """Takes what earlier builds measured. TensorRT passes over what it cannot use, which would then be written over."""
     content = path.read_bytes() if path.exists() else b""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         raise ValueError(f"{path}: expected a timing cache of this TensorRT and GPU, got: {messages.take()}")
+    nothing = bytes(config.create_timing_cache(b"").serialize())
+    if content not in (b"", nothing) and bytes(cache.serialize()) == nothing:
+        raise ValueError(
+            f"{path}: expected a timing cache of this TensorRT, got {len(content)} bytes of something else"
+        )

@@ -31,7 +31,7 @@ from .dense import export_dense
 from .onnx_model import write
 from .quantize import quantize
 from .run import COMPARED_WITH
-from .tensorrt_build import BuildOptions, build
+from .tensorrt_build import BuildOptions, build, expect_buildable
 from .tensorrt_network import prepare_deform_convs
 from .tensorrt_progress import BuildProgress
 
@@ -146,12 +146,13 @@ def export_tensorrt(
         runtime: the GPU to run it on; None takes the first.
 
     Raises:
-        See `tensorrt_build.build`. ValueError: no image of a size that the engine takes.
+        See `tensorrt_build.build`. ValueError: no image of a size that the engine takes, int8 without an image.
     """
     bounds = bounds or EXPORT_BOUNDS[options.precision]
     runtime = runtime or RuntimeConfig(device="cuda")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: expected a file in a folder that exists")
+    expect_buildable(options.build)
     fitting = _Fitting(images, model.recipe.input, options.build.sizes)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".lpsnet-export-") as name:
         folder = Path(name)
@@ -211,9 +212,14 @@ class _Fitting:
         self.left_out = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        self.left_out = 0
+        self.left_out = fitting = 0
         for image in self._images:
             if self._config.padded(*self._config.resized(*image.shape[:2])) in self._sizes:
+                fitting += 1
                 yield image
             else:
                 self.left_out += 1
+        if self.left_out and not fitting:
+            raise ValueError(
+                f"images: expected some that give network inputs of {self._sizes}, got {self.left_out} that do not"
+            )
