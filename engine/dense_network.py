@@ -21,17 +21,20 @@ class DenseNetwork:
     Args:
         model: stays as it is.
         runtime: device, precision, compilation.
+        half_logits: logits in the precision of the network, as the operators read them, not in float32.
 
     Attributes:
         device: that it is on.
         dtype: of its input.
     """
 
-    def __init__(self, model: LPSNet, runtime: RuntimeConfig) -> None:
+    def __init__(self, model: LPSNet, runtime: RuntimeConfig, half_logits: bool = False) -> None:
         self.device = torch.empty(0, device=runtime.device).device  # with its index
         self.dtype = DTYPES[runtime.precision]
         folded = fold_batch_norms(model)
         cast_network(folded, self.dtype)
+        if half_logits:
+            folded.semantic_head.logits_dtype = self.dtype
         folded.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._context = folded.fpn.context
         self._network = torch.compile(folded, dynamic=False, fullgraph=True) if runtime.compile else folded

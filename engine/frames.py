@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lpsnet import ops
 from lpsnet.config import BOX_STRIDES, PostprocessConfig, RuntimeConfig
 from lpsnet.models.lpsnet import LPSNet
 from lpsnet.ops.postprocess import postprocess_into
+from lpsnet.ops.resize_normalize import resize_normalize_into
 from lpsnet.structures import DenseOutputs
 
 from .dense_network import DenseNetwork
@@ -60,7 +60,7 @@ class Frames:
 
     def __init__(self, model: LPSNet, runtime: RuntimeConfig) -> None:
         self.recipe = model.recipe
-        self._network = DenseNetwork(model, runtime)
+        self._network = DenseNetwork(model, runtime, half_logits=True)
         self.device = self._network.device
         self._is_thing = torch.tensor([c.isthing for c in self.recipe.categories], dtype=torch.uint8).to(self.device)
 
@@ -96,9 +96,10 @@ class Frames:
         config = self.recipe.input
         sizes = list(image_size), list(config.padded(*image_size))
         moments = list(config.mean), list(config.std)
-        maps = [ops.resize_normalize(image, *sizes, *moments, channels_last=True) for image in images]
-        batch = torch.stack([m.permute(1, 2, 0) for m in maps]) if len(maps) > 1 else maps[0].permute(1, 2, 0)[None]
-        return batch.to(self._network.dtype).permute(0, 3, 1, 2)
+        batch = torch.empty(len(images), *sizes[1], 3, dtype=self._network.dtype, device=images.device)
+        for image, out in zip(images, batch, strict=True):
+            resize_normalize_into(out.permute(2, 0, 1), image, sizes[0], *moments)
+        return batch.permute(0, 3, 1, 2)
 
     def _postprocess(
         self,
@@ -111,7 +112,7 @@ class Frames:
     ) -> None:
         postprocess_into(
             layout.tensors(block),
-            dense.logits[index].contiguous(),
+            dense.logits[index],
             self._is_thing,
             [t[index].contiguous() for t in dense.ltrb],
             [t[index].contiguous() for t in dense.borderness],

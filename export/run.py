@@ -29,6 +29,10 @@ COMPARED_WITH: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("f
 """The precisions whose speed a loss of precision must be worth."""
 
 
+_COMPARED_WITH: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32",), "int8": ("fp32", "fp16")}
+"""The precisions whose speed a loss of precision must be worth."""
+
+
 @dataclass(frozen=True)
 class OnnxOptions:
     """What to make of a network.

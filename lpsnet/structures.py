@@ -16,7 +16,7 @@ class DenseOutputs:
     """What the dense network computes of a batch.
 
     Attributes:
-        logits: float32[N, C, H / 4, W / 4], semantic logits.
+        logits: float32[N, C, H / 4, W / 4], semantic logits; of 16 bits where a network was told so.
         ltrb: per level float32[N, 4, h, w], distances from the point to the left, top, right and bottom side of its
             box in input pixels, at least 0.
         borderness: per level float32[N, h, w]: probabilities, or logits in what the heads hand to the losses.

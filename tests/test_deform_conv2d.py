@@ -229,7 +229,9 @@ def test_half_precision_accumulates_in_float():
     exact = arguments(channels=256, size=(6, 6), out=8, dtype=torch.float32)
     half = tuple(a.bfloat16() if isinstance(a, torch.Tensor) and i != 1 else a for i, a in enumerate(exact))
     rounded = tuple(a.float() if isinstance(a, torch.Tensor) else a for a in half)
-    assert torch.equal(deform_conv2d(*half), deform_conv2d(*rounded).bfloat16())
+    expected = deform_conv2d(*rounded)
+    # The samples and the sums are rounded, once: bfloat16 sums of 2304 products would be worse by far.
+    assert (deform_conv2d(*half).float() - expected).norm() < 0.003 * expected.norm()
     for got, expected in zip(gradients(half), gradients(arguments(
         channels=256, size=(6, 6), out=8, dtype=torch.float32)), strict=True):  # fmt: skip
         assert (got.float() - expected).norm() < 0.02 * expected.norm()

@@ -11,6 +11,7 @@ from lpsnet import native, ops
 from lpsnet.native import library
 from lpsnet.native.resize_normalize import ResizeNormalizeParams
 from lpsnet.ops import reference
+from lpsnet.ops.resize_normalize import resize_normalize_into
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 NO_CHANGE = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
@@ -129,6 +130,29 @@ def test_bad_arrays_and_pointers_are_named():
         library.call("resize_normalize", ResizeNormalizeParams.of(good[0], 14, *good[1:]), None, None)
     with pytest.raises(ValueError, match="resize_normalize: image: expected a pointer, got null"):
         library.call("resize_normalize", ResizeNormalizeParams.of(good[0], 15, *good[1:]), None, None)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_into_a_part_of_a_tensor(dtype, channels_last):
+    batch = torch.full((3, 32, 40, 3) if channels_last else (3, 3, 32, 40), 7.0, dtype=dtype)
+    images = batch.permute(0, 3, 1, 2) if channels_last else batch
+    resize_normalize_into(images[1], random_image(20, 30), [15, 22], MEAN, STD, True)
+    expected = ops.resize_normalize(random_image(20, 30), [15, 22], [32, 40], MEAN, STD, True, dtype=dtype)
+    assert torch.equal(images[1], expected)
+    assert (images[0::2] == 7).all()
+
+
+def test_bad_memory_is_named():
+    image, rest = random_image(4, 5), ([4, 5], MEAN, STD)
+    with pytest.raises(ValueError, match=r"out: expected torch.float32 \[3, h, w\], got torch.int64 \[3, 4, 5\]"):
+        resize_normalize_into(torch.zeros(3, 4, 5).long(), image, *rest)
+    with pytest.raises(
+        ValueError, match=r"out: expected memory of \[3, h, w\] or \[h, w, 3\], got strides \(80, 20, 2\)"
+    ):
+        resize_normalize_into(torch.zeros(3, 4, 20)[:, :, ::2][:, :, :5], image, *rest)
+    with pytest.raises(ValueError, match="out_width: expected at least resized_width, got 4"):
+        resize_normalize_into(torch.zeros(3, 4, 4), image, *rest)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -19,6 +19,7 @@ from lpsnet.engine.streams import HostStream
 from lpsnet.engine.torch_cuda import TorchCudaPipeline
 from lpsnet.inference import StageTimer
 from lpsnet.models.precision import cast_network
+from lpsnet.native import library
 from lpsnet.structures import PanopticResult
 
 CONFIG = PostprocessConfig(score_threshold=0.01, paste_score=0.0, stuff_area_limit=8)
@@ -130,6 +131,27 @@ def test_half_precision_stays_close(precision, agreement):
     assert (got.labels() == expected.labels()).mean() > agreement
     on_host = Engine.of(model, RuntimeConfig(precision=precision)).predict(image)
     assert (on_host.labels() == expected.labels()).mean() > agreement
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", 0), ("fp16", 2), ("bf16", 3)])
+@pytest.mark.parametrize("deform", ["off", "v2"])
+def test_operators_read_and_write_what_the_network_has(monkeypatch, tiny_recipe, images, precision, dtype, deform):
+    """In its precision and in channels-last memory, without a copy in between."""
+    seen = []
+    original = library.call
+
+    def call(name, params, *pointers, **options):
+        seen.append((name, params))
+        original(name, params, *pointers, **options)
+
+    monkeypatch.setattr(library, "call", call)
+    model = LPSNet(replace(tiny_recipe, model=replace(tiny_recipe.model, deform=deform, norm="gn", norm_groups=4)))
+    pipeline = TorchCudaPipeline(model.eval(), RuntimeConfig(precision=precision))
+    pipeline.submit(images[:2])
+    written = [params for name, params in seen if name == "resize_normalize"]
+    read = [params for name, params in seen if name == "postprocess"]
+    assert [(p.out_dtype, p.channels_last) for p in written] == [(dtype, 1)] * 2
+    assert [(p.logits_dtype, p.logits_channels_last) for p in read] == [(dtype, 1)] * 2
 
 
 def test_offsets_and_boxes_stay_in_float32(tiny_recipe):

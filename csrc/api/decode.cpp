@@ -3,6 +3,8 @@
 #include <limits>
 
 #include "api/status.h"
+#include "api/workspace.h"
+#include "cpu/widen.h"
 #include "cuda/decode.h"
 
 namespace {
@@ -11,7 +13,7 @@ LpsStatus check_params(const LpsDecodeParams& p) {
   const auto invalid = [](const char* name, const char* expected, auto got) {
     return lps::invalid("decode", name, expected, got);
   };
-  if (p.num_classes < 1) return invalid("num_classes", "at least 1", p.num_classes);
+  if (p.num_classes < 1 || p.num_classes > 255) return invalid("num_classes", "1 to 255", p.num_classes);
   if (p.logits_height < 1) return invalid("logits_height", "at least 1", p.logits_height);
   if (p.logits_width < 1) return invalid("logits_width", "at least 1", p.logits_width);
   if (p.logits_stride < 1) return invalid("logits_stride", "at least 1", p.logits_stride);
@@ -30,13 +32,14 @@ LpsStatus check_params(const LpsDecodeParams& p) {
   if (p.topk < 0 || p.topk > most) return invalid("topk", "0 to 2^28 - 1", p.topk);
   if (p.score_fusion != LPS_SCORE_PRODUCT && p.score_fusion != LPS_SCORE_SQRT)
     return invalid("score_fusion", "LPS_SCORE_PRODUCT (0) or LPS_SCORE_SQRT (1)", p.score_fusion);
-  return LPS_OK;
+  LPS_RETURN_IF_FAILED(lps::check_dtype("decode", "logits_dtype", p.logits_dtype));
+  return lps::check_flag("decode", "logits_channels_last", p.logits_channels_last);
 }
 
 size_t workspace_size(const LpsDecodeParams& p, int32_t device) {
   if constexpr (lps::kHasCuda)
     if (device == LPS_CUDA) return lps::decode_cuda_workspace(p);
-  return 0;
+  return lps::workspace_of<float>(lps::widened_size(lps::format_of(p)));
 }
 
 }  // namespace
@@ -45,7 +48,7 @@ size_t lps_decode_workspace_size(const LpsDecodeParams* params, LpsDevice device
   return params != nullptr && check_params(*params) == LPS_OK ? workspace_size(*params, device) : 0;
 }
 
-LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context, const float* logits,
+LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context, const void* logits,
                      const uint8_t* is_thing, const float* const* ltrb, const float* const* borderness, float* boxes,
                      float* scores, int32_t* labels, int32_t* box_levels, int32_t* num_boxes) {
   const auto check = [](const char* name, const void* pointer, bool needed = true) {
@@ -74,6 +77,9 @@ LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context, c
       if (context->device == LPS_CUDA)
         return lps::decode_cuda(*params, *context, logits, is_thing, ltrb, borderness, boxes, scores, labels,
                                 box_levels, num_boxes);
-    lps::decode_cpu(*params, logits, is_thing, ltrb, borderness, boxes, scores, labels, box_levels, num_boxes);
+    lps::Carver carver(context->workspace);
+    const lps::LogitsFormat format = lps::format_of(*params);
+    const float* plain = lps::widen_logits_cpu(format, logits, carver.take<float>(lps::widened_size(format)));
+    lps::decode_cpu(*params, plain, is_thing, ltrb, borderness, boxes, scores, labels, box_levels, num_boxes);
   });
 }

@@ -7,11 +7,19 @@
 #include "api/status.h"
 #include "api/workspace.h"
 #include "cpu/gather_detections.h"
+#include "cpu/widen.h"
 #include "cuda/gather_detections.h"
 
 namespace {
 
 constexpr const char* op = "postprocess";
+
+// Of the logits that the operators get: on the CPU they are widened once, for all of them.
+LpsPostprocessParams inner_params(LpsPostprocessParams p, LpsDevice device) {
+  if (device == LPS_CPU) p.logits_dtype = LPS_FLOAT32, p.logits_channels_last = 0;
+  return p;
+}
+
 size_t size_of_inner(const LpsPostprocessParams& p, LpsDevice device) {
   const LpsDecodeParams decode = lps::decode_params(p);
   const LpsNmsParams nms = lps::nms_params(p);
@@ -31,6 +39,7 @@ struct Workspace {
   // From upsample_argmax, out_height * out_width.
   uint8_t *labels, *stuff_labels;
   uint8_t* is_stuff;  // [num_classes]
+  float* widened;     // the logits on the CPU, where they are not read as they are
   char* inner;        // that of the operators, which take turns
   size_t inner_size, size;
 
@@ -48,7 +57,8 @@ struct Workspace {
     labels = carver.take<uint8_t>(pixels);
     stuff_labels = carver.take<uint8_t>(p.fill_stuff ? pixels : 0);
     is_stuff = carver.take<uint8_t>(p.fill_stuff ? p.num_classes : 0);
-    inner_size = size_of_inner(p, device);
+    widened = carver.take<float>(device == LPS_CPU ? lps::widened_size(lps::format_of(p)) : 0);
+    inner_size = size_of_inner(inner_params(p, device), device);
     inner = carver.take<char>(inner_size);
     size = carver.size();
   }
@@ -64,7 +74,8 @@ LpsStatus check(const LpsPostprocessParams& p) {
   if (p.max_detections < 0) return lps::invalid(op, "max_detections", "at least 0", p.max_detections);
   if (p.out_height < 1) return lps::invalid(op, "out_height", "at least 1", p.out_height);
   if (p.out_width < 1) return lps::invalid(op, "out_width", "at least 1", p.out_width);
-  return LPS_OK;
+  LPS_RETURN_IF_FAILED(lps::check_dtype(op, "logits_dtype", p.logits_dtype));
+  return lps::check_flag(op, "logits_channels_last", p.logits_channels_last);
 }
 
 LpsStatus gather(const LpsContext* context, const lps::Candidates& candidates, const Workspace& w,
@@ -94,24 +105,26 @@ size_t lps_postprocess_workspace_size(const LpsPostprocessParams* params, LpsDev
   return params != nullptr && check(*params) == LPS_OK ? Workspace(*params, device, nullptr).size : 0;
 }
 
-LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* context, const float* logits,
+LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* context, const void* logits,
                           const uint8_t* is_thing, const float* const* ltrb, const float* const* borderness,
                           float* boxes, float* scores, int32_t* box_labels, int32_t* num_detections, int32_t* ids,
                           int32_t* segment_labels, float* segment_scores, int32_t* segment_areas,
                           int32_t* segment_boxes, int32_t* num_segments) {
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "params", params));
-  const LpsPostprocessParams& p = *params;
-  LPS_RETURN_IF_FAILED(check(p));
+  LPS_RETURN_IF_FAILED(check(*params));
   LPS_RETURN_IF_FAILED(lps::check_device(op, context));
   const auto device = static_cast<LpsDevice>(context->device);
-  LPS_RETURN_IF_FAILED(lps::check_workspace(op, context, Workspace(p, device, nullptr).size));
+  const Workspace w(*params, device, context->workspace);
+  LPS_RETURN_IF_FAILED(lps::check_workspace(op, context, w.size));
+  LPS_RETURN_IF_FAILED(lps::check_pointer(op, "logits", logits));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "is_thing", is_thing));
+  const LpsPostprocessParams p = inner_params(*params, device);
   const bool any_detections = p.max_detections > 0;
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "boxes", boxes, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "scores", scores, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "box_labels", box_labels, any_detections));
   LPS_RETURN_IF_FAILED(lps::check_pointer(op, "num_detections", num_detections));
-  const Workspace w(p, device, context->workspace);
+  if (device == LPS_CPU) logits = lps::widen_logits_cpu(lps::format_of(*params), logits, w.widened);
   const LpsContext inner{context->device, context->stream, w.inner, w.inner_size};
 
   const LpsDecodeParams decode = lps::decode_params(p);

@@ -22,10 +22,9 @@ LpsStatus check_params(const LpsResizeNormalizeParams& p) {
     if (!lps::is_finite(p.mean[c])) return invalid("mean", "finite numbers", p.mean[c]);
     if (!(p.std[c] > 0.f)) return invalid("std", "numbers above 0", p.std[c]);
   }
-  if (p.reverse_channels != 0 && p.reverse_channels != 1)
-    return invalid("reverse_channels", "0 or 1", p.reverse_channels);
-  if (p.channels_last != 0 && p.channels_last != 1) return invalid("channels_last", "0 or 1", p.channels_last);
-  return LPS_OK;
+  LPS_RETURN_IF_FAILED(lps::check_flag("resize_normalize", "reverse_channels", p.reverse_channels));
+  LPS_RETURN_IF_FAILED(lps::check_flag("resize_normalize", "channels_last", p.channels_last));
+  return lps::check_dtype("resize_normalize", "out_dtype", p.out_dtype);
 }
 
 size_t workspace_size(const LpsResizeNormalizeParams& p, int32_t device) {
@@ -41,7 +40,7 @@ size_t lps_resize_normalize_workspace_size(const LpsResizeNormalizeParams* param
 }
 
 LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, const LpsContext* context, const uint8_t* image,
-                               float* out) {
+                               void* out) {
   LPS_RETURN_IF_FAILED(lps::check_pointer("resize_normalize", "params", params));
   LPS_RETURN_IF_FAILED(check_params(*params));
   LPS_RETURN_IF_FAILED(lps::check_device("resize_normalize", context));

@@ -60,6 +60,15 @@ LpsStatus check_scale(const char* op, float scale_y, float scale_x) {
   return LPS_OK;
 }
 
+LpsStatus check_dtype(const char* op, const char* name, int32_t dtype) {
+  if (dtype == LPS_FLOAT32 || dtype == LPS_FLOAT16 || dtype == LPS_BFLOAT16) return LPS_OK;
+  return invalid(op, name, "LPS_FLOAT32 (0), LPS_FLOAT16 (2) or LPS_BFLOAT16 (3)", dtype);
+}
+
+LpsStatus check_flag(const char* op, const char* name, int32_t flag) {
+  return flag == 0 || flag == 1 ? LPS_OK : invalid(op, name, "0 or 1", flag);
+}
+
 }  // namespace lps
 
 const char* lps_last_error(void) { return lps::last_error.c_str(); }

@@ -43,6 +43,12 @@ LpsStatus check_levels(const char* op, const LpsLevels& levels);
 // LPS_OK where both scales are positive and finite.
 LpsStatus check_scale(const char* op, float scale_y, float scale_x);
 
+// LPS_OK where the numbers are float32, float16 or bfloat16.
+LpsStatus check_dtype(const char* op, const char* name, int32_t dtype);
+
+// LPS_OK where the flag is 0 or 1.
+LpsStatus check_flag(const char* op, const char* name, int32_t flag);
+
 // Runs the body of an API function: no exception crosses the C boundary.
 template <typename Body>
 LpsStatus guarded(const char* op, Body&& body) {

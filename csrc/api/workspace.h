@@ -28,4 +28,13 @@ class Carver {
   size_t used_ = 0;
 };
 
+// The size of a workspace of `count` values of one type.
+template <typename T>
+size_t workspace_of(size_t count) {
+  if (count == 0) return 0;
+  Carver carver(nullptr);
+  carver.take<T>(count);
+  return carver.size();
+}
+
 }  // namespace lps

@@ -11,8 +11,8 @@ LPS_HOST_DEVICE float output_scale(int image_size, int out_size, int divisor = 1
 }
 
 LPS_HOST_DEVICE LpsDecodeParams decode_params(const LpsPostprocessParams& p) {
-  return {p.num_classes,  p.logits_height, p.logits_width,    p.logits_stride, p.levels,
-          p.image_height, p.image_width,   p.score_threshold, p.topk,          p.score_fusion};
+  return {p.num_classes, p.logits_height,   p.logits_width, p.logits_stride, p.levels,       p.image_height,
+          p.image_width, p.score_threshold, p.topk,         p.score_fusion,  p.logits_dtype, p.logits_channels_last};
 }
 
 LPS_HOST_DEVICE LpsNmsParams nms_params(const LpsPostprocessParams& p) {
@@ -26,7 +26,9 @@ LPS_HOST_DEVICE LpsUpsampleArgmaxParams argmax_params(const LpsPostprocessParams
           p.out_height,
           p.out_width,
           output_scale(p.image_height, p.out_height, p.logits_stride),
-          output_scale(p.image_width, p.out_width, p.logits_stride)};
+          output_scale(p.image_width, p.out_width, p.logits_stride),
+          p.logits_dtype,
+          p.logits_channels_last};
 }
 
 LPS_HOST_DEVICE LpsPasteBoxesParams paste_params(const LpsPostprocessParams& p) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/resample.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
@@ -69,15 +70,13 @@ LPS_SIMD_CLONES void blend_columns(const float* row, const int* begins, const fl
 }
 
 // One channel of a row: subtracts the mean and divides by the standard deviation.
-template <int out_step>
-LPS_SIMD_CLONES void normalize(const float* row, int width, float mean, float std, float* out) {
-  for (int64_t i = 0; i < width; ++i) out[i * out_step] = (row[3 * i] - mean) / std;
+template <int out_step, typename T>
+LPS_SIMD_CLONES void normalize(const float* row, int width, float mean, float std, T* out) {
+  for (int64_t i = 0; i < width; ++i) out[i * out_step] = narrow<T>((row[3 * i] - mean) / std);
 }
 
-}  // namespace
-
-void resize_normalize_cpu(const LpsResizeNormalizeParams& params, const uint8_t* image, float* out) {
-  const LpsResizeNormalizeParams& p = params;
+template <typename T>
+void resize_normalize(const LpsResizeNormalizeParams& p, const uint8_t* image, T* out) {
   const Axis vertical(p.in_height, p.resized_height), horizontal(p.in_width, p.resized_width);
   const int64_t row_size = 3 * static_cast<int64_t>(p.out_width);
   const int64_t plane = static_cast<int64_t>(p.out_height) * p.out_width;
@@ -95,12 +94,12 @@ void resize_normalize_cpu(const LpsResizeNormalizeParams& params, const uint8_t*
       if (p.channels_last) {
         normalize<3>(channel, width, p.mean[c], p.std[c], out + y * row_size + c);
       } else {
-        float* row = out + c * plane + y * p.out_width;
+        T* row = out + c * plane + y * p.out_width;
         normalize<1>(channel, width, p.mean[c], p.std[c], row);
-        std::fill(row + width, row + p.out_width, 0.f);
+        std::fill(row + width, row + p.out_width, T{});
       }
     }
-    if (p.channels_last) std::fill(out + y * row_size + 3 * width, out + (y + 1) * row_size, 0.f);
+    if (p.channels_last) std::fill(out + y * row_size + 3 * width, out + (y + 1) * row_size, T{});
   };
 
   // Two rows for each piece of work, all of them taken here: a body must not throw.
@@ -117,6 +116,13 @@ void resize_normalize_cpu(const LpsResizeNormalizeParams& params, const uint8_t*
         write_row(y, blended, blended + blended_size);
     }
   });
+}
+
+}  // namespace
+
+void resize_normalize_cpu(const LpsResizeNormalizeParams& params, const uint8_t* image, void* out) {
+  with_dtype(params.out_dtype,
+             [&](auto number) { resize_normalize(params, image, static_cast<decltype(number)*>(out)); });
 }
 
 }  // namespace lps

@@ -2,5 +2,5 @@
 #include "lpsnet.h"
 
 namespace lps {
-void resize_normalize_cpu(const LpsResizeNormalizeParams& params, const uint8_t* image, float* out);
+void resize_normalize_cpu(const LpsResizeNormalizeParams& params, const uint8_t* image, void* out);
 }

@@ -6,13 +6,17 @@
 
 #include "api/workspace.h"
 #include "core/decode.h"
+#include "core/logits.h"
 #include "core/order.h"
 #include "cuda/launch.cuh"
 
 namespace lps {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256, kWarps = kThreads / 32;
+constexpr int kPoints = 32;  // locations of a block, one for each lane of a warp
+constexpr int kPitch = 257;  // of the most classes there can be; odd, so that a column meets all banks
+constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kSelectThreads = 1024;
 constexpr int kRadixBits = 8, kBins = 1 << kRadixBits;
 constexpr int kRankThreads = 256;
@@ -23,8 +27,9 @@ struct Levels {
   const float* borderness[LPS_MAX_LEVELS];
   int64_t capacity[LPS_MAX_LEVELS];  // of the list of candidates
   uint64_t* candidates[LPS_MAX_LEVELS];
-  uint64_t* best[LPS_MAX_LEVELS];  // [topk], in any order
-  unsigned* found;                 // [level] candidates
+  uint64_t* best[LPS_MAX_LEVELS];       // [topk], in any order
+  int first_block[LPS_MAX_LEVELS + 1];  // of `find_candidates`
+  unsigned* found;                      // [level] candidates
 };
 
 // The probabilities of a location add up to 1, so few classes of it are above the threshold.
@@ -64,39 +69,108 @@ __device__ Box ltrb_at(const LpsDecodeParams& p, const Levels& levels, int level
   return {at[0], at[plane], at[2 * plane], at[3 * plane]};
 }
 
-// One thread for a location.
-__global__ void find_candidates(LpsDecodeParams p, Levels levels, int level, float log_threshold, const float* logits,
-                                const uint8_t* is_thing) {
-  const int width = p.levels.width[level], stride = p.levels.stride[level];
-  const int64_t location = global_thread();
-  if (location >= static_cast<int64_t>(p.levels.height[level]) * width) return;
-  const float x = point_of(static_cast<int>(location % width), stride);
-  const float y = point_of(static_cast<int>(location / width), stride);
-  if (!(x < p.image_width && y < p.image_height)) return;
-  const LinearTap column = linear_tap(x / p.logits_stride, p.logits_width);
-  const LinearTap row = linear_tap(y / p.logits_stride, p.logits_height);
-  const int64_t plane = static_cast<int64_t>(p.logits_height) * p.logits_width;
+// Where a location reads the logits.
+struct Point {
+  LinearTap row, column;
+  int level;  // -1: none
+  int64_t location;
+};
 
-  float largest = -__builtin_huge_valf();
-  for (int c = 0; c < p.num_classes; ++c) {
-    const float logit = bilinear(logits + c * plane, p.logits_width, row, column);
-    largest = logit > largest ? logit : largest;
+// The location number `index` of those of a level, or none where it lies outside the image.
+__device__ Point point_at(const LpsDecodeParams& p, int level, int64_t index) {
+  Point point{{0, 0, 0.f}, {0, 0, 0.f}, -1, index};
+  const int width = p.levels.width[level], stride = p.levels.stride[level];
+  if (index >= static_cast<int64_t>(p.levels.height[level]) * width) return point;
+  const float x = point_of(static_cast<int>(index % width), stride);
+  const float y = point_of(static_cast<int>(index / width), stride);
+  if (!(x < p.image_width && y < p.image_height)) return point;
+  point.column = linear_tap(x / p.logits_stride, p.logits_width);
+  point.row = linear_tap(y / p.logits_stride, p.logits_height);
+  point.level = level;
+  return point;
+}
+
+// One block for kPoints neighbouring locations of a level. Their logits are read along what is contiguous, the classes
+// or the locations, into shared memory; then a thread looks after a location, which adds up its exponentials in the
+// order of the classes as the CPU does.
+template <typename T, bool kChannelsLast>
+__global__ void __launch_bounds__(kThreads) find_candidates(LpsDecodeParams p, Levels levels, float log_threshold,
+                                                            Logits<T, kChannelsLast> logits, const uint8_t* is_thing) {
+  __shared__ Point points[kPoints];
+  __shared__ float values[kPoints * kPitch];
+  __shared__ float largest[kPoints], sum[kPoints];
+  const int thread = threadIdx.x, lane = thread % warpSize, warp = thread / warpSize;
+  int level = 0;
+  while (level + 1 < p.levels.num_levels && static_cast<int>(blockIdx.x) >= levels.first_block[level + 1]) ++level;
+  if (thread < kPoints)
+    points[thread] =
+        point_at(p, level, (static_cast<int64_t>(blockIdx.x) - levels.first_block[level]) * kPoints + thread);
+  __syncthreads();
+
+  if constexpr (kChannelsLast) {
+    for (int i = warp; i < kPoints; i += kWarps)
+      for (int c = lane; points[i].level >= 0 && c < p.num_classes; c += warpSize)
+        values[i * kPitch + c] = logits.bilinear(c, points[i].row, points[i].column);
+  } else {
+    const Point point = points[lane];
+    for (int c = warp; point.level >= 0 && c < p.num_classes; c += kWarps)
+      values[lane * kPitch + c] = logits.bilinear(c, point.row, point.column);
   }
-  float sum = 0.f;
-  for (int c = 0; c < p.num_classes; ++c)
-    sum += exp_of_nonpositive(bilinear(logits + c * plane, p.logits_width, row, column) - largest);
-  const float lowest = lowest_logit(largest, log_threshold);
-  for (int c = 0; c < p.num_classes; ++c) {
-    if (!is_thing[c]) continue;
-    const float logit = bilinear(logits + c * plane, p.logits_width, row, column);
-    if (!(logit >= lowest)) continue;
-    const float probability = probability_of(logit, largest, sum);
-    if (!(probability > p.score_threshold)) continue;
-    const float score = fused_score(probability, levels.borderness[level][location], p.score_fusion == LPS_SCORE_SQRT);
-    if (!is_finite(score) || !is_finite(ltrb_at(p, levels, level, location))) continue;
-    const unsigned place = atomicAdd(levels.found + level, 1u);
-    levels.candidates[level][place] = descending_key(score, static_cast<uint32_t>(location * p.num_classes + c));
+  __syncthreads();
+
+  if (thread < kPoints && points[thread].level >= 0) {
+    const float* row = values + thread * kPitch;
+    float most = -__builtin_huge_valf();
+    for (int c = 0; c < p.num_classes; ++c) most = row[c] > most ? row[c] : most;
+    float total = 0.f;
+    for (int c = 0; c < p.num_classes; ++c) total += exp_of_nonpositive(row[c] - most);
+    largest[thread] = most;
+    sum[thread] = total;
   }
+  __syncthreads();
+
+  const unsigned below = (1u << lane) - 1;
+  for (int i = warp; i < kPoints; i += kWarps) {
+    if (points[i].level < 0) continue;
+    const int64_t location = points[i].location;
+    const float lowest = lowest_logit(largest[i], log_threshold);
+    for (int first = 0; first < p.num_classes; first += warpSize) {
+      const int c = first + lane;
+      float score = 0.f;
+      bool passes = c < p.num_classes && is_thing[c] && values[i * kPitch + c] >= lowest;
+      if (passes) {
+        const float probability = probability_of(values[i * kPitch + c], largest[i], sum[i]);
+        score = fused_score(probability, levels.borderness[level][location], p.score_fusion == LPS_SCORE_SQRT);
+        passes = probability > p.score_threshold && is_finite(score) && is_finite(ltrb_at(p, levels, level, location));
+      }
+      const unsigned votes = __ballot_sync(kAllLanes, passes);
+      if (votes == 0) continue;
+      unsigned place = lane == 0 ? atomicAdd(levels.found + level, static_cast<unsigned>(__popc(votes))) : 0u;
+      place = __shfl_sync(kAllLanes, place, 0) + __popc(votes & below);
+      if (passes)
+        levels.candidates[level][place] = descending_key(score, static_cast<uint32_t>(location * p.num_classes + c));
+    }
+  }
+}
+
+// One warp: the digit in which the key of rank `wanted` falls, by a sum over the bins, and its rank among those.
+__device__ void find_digit(const unsigned* bins, unsigned wanted, uint64_t prefix, int shift, uint64_t* new_prefix,
+                           unsigned* new_wanted) {
+  constexpr int kBinsPerLane = kBins / 32;
+  const int lane = threadIdx.x;
+  unsigned mine = 0;
+  for (int k = 0; k < kBinsPerLane; ++k) mine += bins[lane * kBinsPerLane + k];
+  unsigned up_to = mine;
+  for (int lanes = 1; lanes < warpSize; lanes *= 2) {
+    const unsigned other = __shfl_up_sync(kAllLanes, up_to, lanes);
+    if (lane >= lanes) up_to += other;
+  }
+  unsigned before = up_to - mine;
+  if (!(before < wanted && wanted <= up_to)) return;
+  int digit = lane * kBinsPerLane;
+  for (; before + bins[digit] < wanted; ++digit) before += bins[digit];
+  *new_prefix = prefix | uint64_t{static_cast<unsigned>(digit)} << shift;
+  *new_wanted = wanted - before;
 }
 
 // One block for a level: the keys of its best candidates, in any order. Keys differ, so exactly topk are at most the
@@ -124,12 +198,7 @@ __global__ void select_best(LpsDecodeParams p, Levels levels) {
     for (unsigned i = threadIdx.x; i < count; i += kSelectThreads)
       if (((keys[i] ^ prefix) & above) == 0) atomicAdd(bins + (keys[i] >> shift & (kBins - 1)), 1u);
     __syncthreads();
-    if (threadIdx.x == 0) {
-      unsigned digit = 0;
-      for (; bins[digit] < wanted; ++digit) wanted -= bins[digit];
-      shared_prefix = prefix | uint64_t{digit} << shift;
-      shared_wanted = wanted;
-    }
+    if (threadIdx.x < warpSize) find_digit(bins, wanted, prefix, shift, &shared_prefix, &shared_wanted);
     __syncthreads();
     prefix = shared_prefix;
     wanted = shared_wanted;
@@ -140,12 +209,27 @@ __global__ void select_best(LpsDecodeParams p, Levels levels) {
     if (keys[i] <= prefix) best[atomicAdd(&written, 1u)] = keys[i];
 }
 
+// Slot `i` of the output, if it exists and no box comes to it.
+__device__ void write_padding(const LpsDecodeParams& p, const Levels& levels, int64_t i, bool exists, Box* boxes,
+                              float* scores, int32_t* labels, int32_t* box_levels, int32_t* num_boxes) {
+  int64_t count = 0;
+  for (int l = 0; l < p.levels.num_levels; ++l) count += best_count(levels, l, p.topk);
+  if (i == 0) *num_boxes = static_cast<int32_t>(count);
+  if (!exists || i < count) return;
+  boxes[i] = {0.f, 0.f, 0.f, 0.f};
+  scores[i] = 0.f;
+  labels[i] = -1;
+  box_levels[i] = -1;
+}
+
 // One thread for a key, a row of blocks for a level: its place is how many of its level come before it.
 __global__ void write_boxes(LpsDecodeParams p, Levels levels, Box* boxes, float* scores, int32_t* labels,
-                            int32_t* box_levels) {
+                            int32_t* box_levels, int32_t* num_boxes) {
   const int level = blockIdx.y;
   const unsigned count = best_count(levels, level, p.topk);
   const unsigned i = blockIdx.x * kRankThreads + threadIdx.x;
+  write_padding(p, levels, static_cast<int64_t>(level) * p.topk + i, i < static_cast<unsigned>(p.topk), boxes, scores,
+                labels, box_levels, num_boxes);
   if (blockIdx.x * kRankThreads >= count) return;
   const uint64_t key = i < count ? levels.best[level][i] : 0;
   __shared__ uint64_t tile[kRankThreads];
@@ -171,24 +255,18 @@ __global__ void write_boxes(LpsDecodeParams p, Levels levels, Box* boxes, float*
   box_levels[place] = level;
 }
 
-__global__ void write_padding(LpsDecodeParams p, Levels levels, Box* boxes, float* scores, int32_t* labels,
-                              int32_t* box_levels, int32_t* num_boxes) {
-  int64_t count = 0;
-  for (int l = 0; l < p.levels.num_levels; ++l) count += best_count(levels, l, p.topk);
-  const int64_t i = global_thread();
-  if (i == 0) *num_boxes = static_cast<int32_t>(count);
-  if (i < count || i >= static_cast<int64_t>(p.levels.num_levels) * p.topk) return;
-  boxes[i] = {0.f, 0.f, 0.f, 0.f};
-  scores[i] = 0.f;
-  labels[i] = -1;
-  box_levels[i] = -1;
+template <typename T, bool kChannelsLast>
+void find(const LpsDecodeParams& p, const Levels& levels, float log_threshold, const Logits<T, kChannelsLast>& logits,
+          const uint8_t* is_thing, cudaStream_t stream) {
+  launch(stream, static_cast<unsigned>(levels.first_block[p.levels.num_levels]), kThreads, 0,
+         find_candidates<T, kChannelsLast>, p, levels, log_threshold, logits, is_thing);
 }
 
 }  // namespace
 
 size_t decode_cuda_workspace(const LpsDecodeParams& params) { return Workspace(params, nullptr).size; }
 
-void decode_cuda(const LpsDecodeParams& p, const LpsContext& context, const float* logits, const uint8_t* is_thing,
+void decode_cuda(const LpsDecodeParams& p, const LpsContext& context, const void* data, const uint8_t* is_thing,
                  const float* const* ltrb, const float* const* borderness, float* boxes, float* scores, int32_t* labels,
                  int32_t* box_levels, int32_t* num_boxes) {
   const auto stream = static_cast<cudaStream_t>(context.stream);
@@ -197,20 +275,16 @@ void decode_cuda(const LpsDecodeParams& p, const LpsContext& context, const floa
   const float log_threshold = std::log(p.score_threshold);
   check_cuda(cudaMemsetAsync(w.levels.found, 0, LPS_MAX_LEVELS * sizeof(unsigned), stream), "decode");
   for (int l = 0; l < num_levels; ++l) {
+    const int64_t locations = static_cast<int64_t>(p.levels.height[l]) * p.levels.width[l];
     w.levels.ltrb[l] = ltrb[l];
     w.levels.borderness[l] = borderness[l];
+    w.levels.first_block[l + 1] = w.levels.first_block[l] + static_cast<int>(blocks_for(locations, kPoints));
   }
-  for (int l = 0; l < num_levels; ++l) {
-    const int64_t locations = static_cast<int64_t>(p.levels.height[l]) * p.levels.width[l];
-    launch(stream, blocks_for(locations, kThreads), kThreads, 0, find_candidates, p, w.levels, l, log_threshold, logits,
-           is_thing);
-  }
+  with_logits(format_of(p), data, [&](auto logits) { find(p, w.levels, log_threshold, logits, is_thing, stream); });
   launch(stream, static_cast<unsigned>(num_levels), kSelectThreads, 0, select_best, p, w.levels);
-  Box* out_boxes = reinterpret_cast<Box*>(boxes);
   const dim3 ranks(blocks_for(p.topk, kRankThreads), static_cast<unsigned>(num_levels));
-  launch(stream, ranks, kRankThreads, 0, write_boxes, p, w.levels, out_boxes, scores, labels, box_levels);
-  launch(stream, blocks_for(static_cast<int64_t>(num_levels) * p.topk, kRankThreads), kRankThreads, 0, write_padding, p,
-         w.levels, out_boxes, scores, labels, box_levels, num_boxes);
+  launch(stream, ranks, kRankThreads, 0, write_boxes, p, w.levels, reinterpret_cast<Box*>(boxes), scores, labels,
+         box_levels, num_boxes);
 }
 
 }  // namespace lps

@@ -1,147 +1,191 @@
-// Boxes are sorted by score, their ranks then by class. A bit for each pair of boxes of one class says whether the
-// better one suppresses the other; one warp a class walks these bits 64 boxes at a time. Nothing goes to the host.
+// The place of each box by score, and by class and score, is how many boxes come before it. A bit for each pair of
+// boxes of one class says whether the better one suppresses the other; blocks walk these bits 64 boxes at a time.
+// Nothing goes to the host.
 #include "cuda/nms.h"
 
 #include "api/workspace.h"
 #include "core/order.h"
 #include "cuda/launch.cuh"
-#include "cuda/sort.h"
 
 namespace lps {
 namespace {
 
-constexpr int kBits = 64;      // boxes in a word of the bit matrix
-constexpr int kThreads = 256;  // of the kernels that look at each box once
+constexpr int kBits = 64;          // boxes in a word of the bit matrix
+constexpr int kRankThreads = 256;  // of `rank_boxes`, which compares so many boxes with kRankTiles times so many
+constexpr int kRankTiles = 2;
+constexpr int kWalkThreads = 512;
 constexpr int kWriteThreads = 1024;
-constexpr uint64_t kNone = ~uint64_t{0};  // the key of a box that takes no part; sorts behind all others
+constexpr uint32_t kNone = 0xffffffffu;  // above the score bits of all keys: that of a box that takes no part
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+// What the order by class is made of: classes ascending, then scores descending. Boxes that take no part come last.
+struct Entry {
+  uint64_t key;  // of score and index
+  int64_t label;
+};
+
 struct Workspace {
-  uint64_t *unsorted, *by_score, *by_class;
-  Box* sorted_boxes;   // by class, within it by score
-  uint64_t* suppress;  // [box][word]: which boxes of its class this box suppresses, all in that order
-  uint8_t* keep;       // [rank]
-  char* temporary;
-  size_t temporary_size, size;
+  uint32_t *rank, *place;  // [box] by score; by class, then by score
+  int32_t* by_score;       // [rank] box
+  int32_t* rank_at;        // [place]
+  int64_t* label_at;       // [place] kNoLabel for a box that takes no part
+  Box* box_at;             // [place]
+  uint64_t* suppressed;    // [word][place]: which boxes of the word, which are of its class, this box suppresses
+  uint8_t* keep;           // [rank]
+  size_t size;
   int words;
 
   Workspace(const LpsNmsParams& p, void* base) {
     Carver carver(base);
     const size_t count = p.num_boxes;
     words = (p.num_boxes + kBits - 1) / kBits;
-    temporary_size = sort_keys_temporary(p.num_boxes);
-    unsorted = carver.take<uint64_t>(count);
-    by_score = carver.take<uint64_t>(count);
-    by_class = carver.take<uint64_t>(count);
-    sorted_boxes = carver.take<Box>(count);
-    suppress = carver.take<uint64_t>(count * words);
+    rank = carver.take<uint32_t>(2 * count);
+    place = rank ? rank + count : nullptr;
+    by_score = carver.take<int32_t>(count);
+    rank_at = carver.take<int32_t>(count);
+    label_at = carver.take<int64_t>(count);
+    box_at = carver.take<Box>(count);
+    suppressed = carver.take<uint64_t>(count * words);
     keep = carver.take<uint8_t>(count);
-    temporary = carver.take<char>(temporary_size);
     size = carver.size();
   }
 };
 
-__global__ void score_keys(int num_boxes, const Box* boxes, const float* scores, const int32_t* num_valid,
-                           uint64_t* keys, uint8_t* keep) {
+constexpr int64_t kNoLabel = INT64_MAX;
+
+struct Inputs {
+  const Box* boxes;
+  const float* scores;
+  const int32_t* labels;
+  const int32_t* num_valid;
+
+  __device__ Entry entry(int i) const {
+    const bool takes_part = (!num_valid || i < *num_valid) && scores[i] == scores[i] && is_finite(boxes[i]);
+    if (!takes_part) return {static_cast<uint64_t>(kNone) << 32 | static_cast<uint32_t>(i), kNoLabel};
+    return {descending_key(scores[i], static_cast<uint32_t>(i)), labels[i]};
+  }
+};
+
+// One thread for a box and some of the others: adds how many of these come before it.
+__global__ void rank_boxes(int num_boxes, Inputs in, uint32_t* ranks, uint32_t* places) {
+  __shared__ Entry tile[kRankThreads];
+  const int i = blockIdx.x * kRankThreads + threadIdx.x;
+  const Entry mine = i < num_boxes ? in.entry(i) : Entry{0, 0};
+  uint32_t rank = 0, place = 0;
+  for (int k = 0; k < kRankTiles; ++k) {
+    const int first = (blockIdx.y * kRankTiles + k) * kRankThreads, j = first + threadIdx.x;
+    __syncthreads();
+    if (j < num_boxes) tile[threadIdx.x] = in.entry(j);
+    __syncthreads();
+    const int size = num_boxes - first < kRankThreads ? num_boxes - first : kRankThreads;
+    for (int t = 0; t < size; ++t) {
+      const Entry other = tile[t];
+      const bool better = other.key < mine.key;
+      rank += better;
+      place += other.label < mine.label || (other.label == mine.label && better);
+    }
+  }
+  if (i >= num_boxes) return;
+  if (rank != 0) atomicAdd(ranks + i, rank);
+  if (place != 0) atomicAdd(places + i, place);
+}
+
+// One thread for a box: puts it into both orders.
+__global__ void place_boxes(int num_boxes, Inputs in, Workspace w) {
   const int i = static_cast<int>(global_thread());
   if (i >= num_boxes) return;
-  const bool takes_part = (!num_valid || i < *num_valid) && scores[i] == scores[i] && is_finite(boxes[i]);
-  keys[i] = takes_part ? descending_key(scores[i], i) : kNone;
-  keep[i] = 0;
+  const uint32_t rank = w.rank[i], place = w.place[i];
+  w.by_score[rank] = i;
+  w.rank_at[place] = static_cast<int32_t>(rank);
+  w.label_at[place] = in.entry(i).label;
+  w.box_at[place] = in.boxes[i];
+  w.keep[i] = 0;
 }
 
-__global__ void class_keys(int num_boxes, const uint64_t* by_score, const int32_t* labels, uint64_t* keys) {
-  const int rank = static_cast<int>(global_thread());
-  if (rank >= num_boxes) return;
-  const uint64_t key = by_score[rank];
-  keys[rank] = key == kNone ? kNone : uint64_t{static_cast<uint32_t>(labels[index_of(key)])} << 32 | rank;
-}
-
-__global__ void gather_boxes(int num_boxes, const uint64_t* by_score, const uint64_t* by_class, const Box* boxes,
-                             Box* sorted) {
-  const int i = static_cast<int>(global_thread());
-  if (i < num_boxes && by_class[i] != kNone) sorted[i] = boxes[index_of(by_score[index_of(by_class[i])])];
-}
-
-__device__ uint64_t class_of(uint64_t key) { return key == kNone ? kNone : key >> 32; }
-
-// One block for 64 boxes and 64 boxes that come after them; one thread for a box.
-__global__ void suppress_pairs(int num_boxes, int words, float threshold, const uint64_t* by_class, const Box* boxes,
-                               uint64_t* suppress) {
-  const int row = blockIdx.y * kBits + threadIdx.x, first = blockIdx.x * kBits;
-  if (blockIdx.x < blockIdx.y) return;  // worse boxes suppress none
+// One block for 64 boxes and 64 boxes that are at their places or after them; one thread for one of the former.
+__global__ void suppress_pairs(int num_boxes, float threshold, Workspace w) {
+  const int first_row = blockIdx.y * kBits, first = blockIdx.x * kBits, row = first_row + threadIdx.x;
+  if (first < first_row) return;  // worse boxes suppress none
+  // Boxes of one class lie side by side: of two words that share no class none is looked at.
+  if (first != first_row && w.label_at[first_row + kBits - 1] != w.label_at[first]) return;
   __shared__ Box columns[kBits];
-  __shared__ uint64_t classes[kBits];
+  __shared__ int64_t labels[kBits];
   const int column = first + threadIdx.x;
-  const bool there = column < num_boxes && by_class[column] != kNone;
-  classes[threadIdx.x] = there ? class_of(by_class[column]) : kNone;
-  if (there) columns[threadIdx.x] = boxes[column];
+  labels[threadIdx.x] = column < num_boxes ? w.label_at[column] : kNoLabel;
+  if (column < num_boxes) columns[threadIdx.x] = w.box_at[column];
   __syncthreads();
   if (row >= num_boxes) return;
-  const uint64_t cls = class_of(by_class[row]);
+  const int64_t label = w.label_at[row];
   uint64_t bits = 0;
-  if (cls != kNone && classes[0] <= cls && cls <= classes[kBits - 1]) {
-    const Box box = boxes[row];
+  if (label != kNoLabel) {
+    const Box box = w.box_at[row];
     const float box_area = area(box);
     for (int j = 0; j < kBits; ++j)
-      if (first + j > row && classes[j] == cls && overlaps(box, box_area, columns[j], area(columns[j]), threshold))
+      if (first + j > row && labels[j] == label && overlaps(box, box_area, columns[j], area(columns[j]), threshold))
         bits |= uint64_t{1} << j;
   }
-  suppress[static_cast<size_t>(row) * words + blockIdx.x] = bits;
+  w.suppressed[static_cast<size_t>(blockIdx.x) * num_boxes + row] = bits;
 }
 
-__device__ uint64_t or_over_warp(uint64_t bits) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) bits |= __shfl_xor_sync(kAllLanes, bits, lanes);
+// Those of the bits that are left when each, lowest first, has taken away what its row says.
+__device__ uint64_t resolve(uint64_t bits, const uint64_t* rows) {
+#pragma unroll 8
+  for (int j = 0; j < kBits; ++j)
+    if (bits >> j & 1u) bits &= ~rows[j];  // what a box suppresses lies above it
   return bits;
 }
 
-// One warp for a class: that which begins at this block's box, if one does.
-__global__ void walk_class(int num_boxes, int words, const uint64_t* by_class, const uint64_t* suppress,
-                           uint8_t* keep) {
-  const int begin = blockIdx.x, lane = threadIdx.x;
-  const uint64_t cls = class_of(by_class[begin]);
-  if (cls == kNone || (begin > 0 && class_of(by_class[begin - 1]) == cls)) return;
-  uint64_t* removed = dynamic_shared<uint64_t>();  // [words]
-  const int first_word = begin / kBits;
-  for (int w = first_word + lane; w < words; w += warpSize) removed[w] = 0;
-  __syncwarp();
-  for (int word = first_word; word < words; ++word) {
-    // Each lane looks after two boxes of the word.
-    uint64_t diagonal[2], members = 0;
-    for (int k = 0; k < 2; ++k) {
-      const int i = word * kBits + lane + k * warpSize;
-      const bool member = i >= begin && i < num_boxes && class_of(by_class[i]) == cls;
-      members |= uint64_t{member} << (lane + k * warpSize);
-      diagonal[k] = member ? suppress[static_cast<size_t>(i) * words + word] : 0;
+// The bitwise or over the block; every thread gets it.
+__device__ uint64_t or_over_block(uint64_t bits, uint64_t* of_warps) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) bits |= __shfl_xor_sync(kAllLanes, bits, lanes);
+  if (threadIdx.x % warpSize == 0) of_warps[threadIdx.x / warpSize] = bits;
+  __syncthreads();
+  uint64_t all = 0;
+  for (int warp = 0; warp < kWalkThreads / 32; ++warp) all |= of_warps[warp];
+  return all;
+}
+
+// One block for a word: the classes that begin in it, of which the last may go on over the words that follow.
+__global__ void walk_words(int num_boxes, int max_kept, Workspace w) {
+  __shared__ uint64_t of_warps[kWalkThreads / 32], of_members[kWalkThreads / 32], rows[kBits];
+  uint64_t* kept = dynamic_shared<uint64_t>();  // [words], those before this block's stay untouched
+  const int first_word = blockIdx.x, thread = threadIdx.x;
+  int64_t going_on = kNoLabel;  // the class that does
+  int kept_of_it = 0;
+  for (int word = first_word; word < w.words; ++word) {
+    const int first = word * kBits, i = first + thread;
+    uint64_t member = 0;
+    if (thread < kBits) {
+      const int64_t label = i < num_boxes ? w.label_at[i] : kNoLabel;
+      // In the first word all but the boxes of a class that began before.
+      const bool is_mine = word == first_word ? first == 0 || label != w.label_at[first - 1] : label == going_on;
+      member = static_cast<uint64_t>(label != kNoLabel && is_mine) << thread;
+      rows[thread] = member != 0 ? w.suppressed[static_cast<size_t>(word) * num_boxes + i] : 0;
     }
-    members = or_over_warp(members);
-    if (members == 0) break;
-    uint64_t kept = members & ~removed[word];
-    // Lowest first: what a box suppresses in its own word lies above it.
-    for (uint64_t rest = kept; rest != 0;) {
-      const int bit = __ffsll(static_cast<long long>(rest)) - 1;
-      const uint64_t row = __shfl_sync(kAllLanes, bit < warpSize ? diagonal[0] : diagonal[1], bit % warpSize);
-      kept &= ~row;
-      rest = kept & (bit == kBits - 1 ? 0 : ~uint64_t{0} << (bit + 1));
-    }
-    for (int w = word + 1 + lane; w < words; w += warpSize) {
-      uint64_t bits = removed[w];
-      for (uint64_t rest = kept; rest != 0; rest &= rest - 1) {
-        const int bit = __ffsll(static_cast<long long>(rest)) - 1;
-        bits |= suppress[static_cast<size_t>(word * kBits + bit) * words + w];
-      }
-      removed[w] = bits;
-    }
-    for (int k = 0; k < 2; ++k) {
-      const int bit = lane + k * warpSize;
-      if (kept >> bit & 1u) keep[index_of(by_class[word * kBits + bit])] = 1;
-    }
-    __syncwarp();
+    // What the kept boxes of the words before suppress in this one.
+    uint64_t removed = 0;
+    for (int j = first_word * kBits + thread; j < first; j += kWalkThreads)
+      if (kept[j / kBits] >> (j % kBits) & 1u) removed |= w.suppressed[static_cast<size_t>(word) * num_boxes + j];
+    const uint64_t members = or_over_block(member, of_members);
+    removed = or_over_block(removed, of_warps);
+    if (members == 0) return;
+    const uint64_t left = resolve(members & ~removed, rows);
+    if (left >> thread % kBits & 1u && thread < kBits) w.keep[w.rank_at[i]] = 1;
+    if (thread == 0) kept[word] = left;
+
+    const int last = first + kBits - 1;
+    if (last + 1 >= num_boxes) return;
+    if (word == first_word) going_on = w.label_at[last];
+    if (going_on == kNoLabel || w.label_at[last + 1] != going_on) return;
+    // Of a class no more than max_kept are wanted, and those are its best.
+    if (word > first_word || w.label_at[first] == going_on) kept_of_it += __popcll(left);
+    if (kept_of_it >= max_kept) return;
+    __syncthreads();
   }
 }
 
 // One block: the kept boxes in the order of their ranks, as many as there is room for.
-__global__ void write_kept(int num_boxes, int max_kept, const uint64_t* by_score, const uint8_t* keep, int32_t* kept,
+__global__ void write_kept(int num_boxes, int max_kept, const int32_t* by_score, const uint8_t* keep, int32_t* kept,
                            int32_t* num_kept) {
   __shared__ int warp_counts[kWriteThreads / 32];
   const int lane = threadIdx.x % warpSize, warp = threadIdx.x / warpSize;
@@ -157,7 +201,7 @@ __global__ void write_kept(int num_boxes, int max_kept, const uint64_t* by_score
       if (w < warp) place += warp_counts[w];
       total += warp_counts[w];
     }
-    if (keeps && place < max_kept) kept[place] = static_cast<int32_t>(index_of(by_score[rank]));
+    if (keeps && place < max_kept) kept[place] = by_score[rank];
     __syncthreads();
   }
   total = total < max_kept ? total : max_kept;
@@ -175,16 +219,14 @@ void nms_cuda(const LpsNmsParams& p, const LpsContext& context, const Box* boxes
   const Workspace w(p, context.workspace);
   const int n = p.num_boxes;
   if (n > 0) {
-    const unsigned blocks = blocks_for(n, kThreads), words = static_cast<unsigned>(w.words);
-    launch(stream, blocks, kThreads, 0, score_keys, n, boxes, scores, num_valid, w.unsorted, w.keep);
-    sort_keys(stream, w.unsorted, w.by_score, n, w.temporary, w.temporary_size);
-    launch(stream, blocks, kThreads, 0, class_keys, n, w.by_score, labels, w.unsorted);
-    sort_keys(stream, w.unsorted, w.by_class, n, w.temporary, w.temporary_size);
-    launch(stream, blocks, kThreads, 0, gather_boxes, n, w.by_score, w.by_class, boxes, w.sorted_boxes);
-    launch(stream, {words, words}, kBits, 0, suppress_pairs, n, w.words, p.iou_threshold, w.by_class, w.sorted_boxes,
-           w.suppress);
-    launch(stream, static_cast<unsigned>(n), 32, words * sizeof(uint64_t), walk_class, n, w.words, w.by_class,
-           w.suppress, w.keep);
+    const Inputs in{boxes, scores, labels, num_valid};
+    const unsigned blocks = blocks_for(n, kRankThreads), words = static_cast<unsigned>(w.words);
+    check_cuda(cudaMemsetAsync(w.rank, 0, 2 * sizeof(uint32_t) * static_cast<size_t>(n), stream), "nms");
+    launch(stream, {blocks, blocks_for(n, kRankThreads * kRankTiles)}, kRankThreads, 0, rank_boxes, n, in, w.rank,
+           w.place);
+    launch(stream, blocks, kRankThreads, 0, place_boxes, n, in, w);
+    launch(stream, {words, words}, kBits, 0, suppress_pairs, n, p.iou_threshold, w);
+    launch(stream, words, kWalkThreads, words * sizeof(uint64_t), walk_words, n, p.max_kept, w);
   }
   launch(stream, 1, kWriteThreads, 0, write_kept, n, p.max_kept, w.by_score, w.keep, kept, num_kept);
 }

@@ -1,5 +1,5 @@
-// The panoptic head in four steps: which boxes are kept (one block for a class, since boxes of different classes never
-// meet), who owns each pixel (one thread for a run of pixels), which segments there are, and their ids.
+// The panoptic head in four steps: which boxes are kept (paste_keep.cu), who owns each pixel (one block for a tile of
+// pixels and the boxes that reach into it), which segments there are, and their ids.
 // Codes stand for segments until the last step: 0 void, 1 .. K the kept boxes, K + 1 + c the stuff class c.
 #include "cuda/paste_boxes.h"
 
@@ -8,14 +8,17 @@
 #include "core/borderness.h"
 #include "core/paste.h"
 #include "cuda/launch.cuh"
+#include "cuda/paste_keep.h"
 
 namespace lps {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kKeepThreads = 512;
 constexpr int kTableThreads = 1024;
-constexpr int kRun = 8;  // neighbouring pixels of a row for one thread
+constexpr int kTile = 32;                        // a block assigns a square of pixels of this side
+constexpr int kWarps = kThreads / 32;            // each a band of its rows, the lanes the columns
+constexpr int kRows = kTile / kWarps;            // of a band
+constexpr size_t kMostSharedExtents = 32 << 10;  // bytes
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 // A kept box.
@@ -36,21 +39,16 @@ struct Maps {
 };
 
 struct Workspace {
-  PixelRange* pixels;  // [num_boxes]; empty for a box that takes no part
-  uint8_t* keep;       // [num_boxes]
-  uint8_t* occupied;   // [height * width]
-  PastedBox* pasted;   // [num_boxes], sorted by index
+  Carver carver;
+  KeepWorkspace kept;
+  PastedBox* pasted;  // [num_boxes], sorted by index
   int32_t* num_pasted;
   Extent* extents;      // [code]
   int32_t* id_of_code;  // [code]
   size_t num_codes, size;
 
-  Workspace(const LpsPasteBoxesParams& p, void* base) {
-    Carver carver(base);
+  Workspace(const LpsPasteBoxesParams& p, void* base) : carver(base), kept(p, carver) {
     num_codes = static_cast<size_t>(p.num_boxes) + 1 + p.num_classes;
-    pixels = carver.take<PixelRange>(p.num_boxes);
-    keep = carver.take<uint8_t>(p.num_boxes);
-    occupied = carver.take<uint8_t>(static_cast<size_t>(p.height) * p.width);
     pasted = carver.take<PastedBox>(p.num_boxes);
     num_pasted = carver.take<int32_t>(1);
     extents = carver.take<Extent>(num_codes);
@@ -58,66 +56,6 @@ struct Workspace {
     size = carver.size();
   }
 };
-
-__global__ void find_pixels(LpsPasteBoxesParams p, PasteInputs in, PixelRange* pixels, uint8_t* keep) {
-  const int i = static_cast<int>(global_thread());
-  if (i >= p.num_boxes) return;
-  PixelRange range{0, 0, 0, 0};
-  if ((!in.num_valid || i < *in.num_valid) &&
-      takes_part(in.boxes[i], in.scores[i], in.box_labels[i], p.paste_score, in.is_thing, p.num_classes))
-    range = pixels_of(in.boxes[i], p.scale_y, p.scale_x, p.height, p.width);
-  pixels[i] = range;
-  keep[i] = 0;
-}
-
-// The sum over the block; every thread gets it.
-__device__ int32_t block_sum(int32_t value) {
-  __shared__ int32_t sums[kKeepThreads / 32];
-  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kAllLanes, value, lanes);
-  if (threadIdx.x % warpSize == 0) sums[threadIdx.x / warpSize] = value;
-  __syncthreads();
-  int32_t total = 0;
-  for (int warp = 0; warp < kKeepThreads / 32; ++warp) total += sums[warp];
-  __syncthreads();
-  return total;
-}
-
-// Calls body(index of the pixel) for the pixels of a range, spread over the threads of the block.
-template <typename Body>
-__device__ void for_each_pixel(const PixelRange& r, int width, Body body) {
-  const int columns = r.x1 - r.x0, lanes = columns < kKeepThreads ? columns : kKeepThreads;
-  const int rows_at_once = kKeepThreads / lanes, first_row = threadIdx.x / lanes;
-  if (first_row >= rows_at_once) return;
-  for (int y = r.y0 + first_row; y < r.y1; y += rows_at_once)
-    for (int x = r.x0 + static_cast<int>(threadIdx.x) % lanes; x < r.x1; x += lanes)
-      body(static_cast<int64_t>(y) * width + x);
-}
-
-// One block for a class: its boxes one after the other, best first. Blocks share the map of occupied pixels: a pixel
-// has one class, so no two of them look at the same one.
-__global__ void keep_boxes(LpsPasteBoxesParams p, PasteInputs in, const PixelRange* pixels, uint8_t* occupied,
-                           uint8_t* keep) {
-  const int32_t cls = blockIdx.x;
-  if (!in.is_thing[cls]) return;
-  for (int i = 0; i < p.num_boxes; ++i) {
-    const PixelRange range = pixels[i];
-    if (in.box_labels[i] != cls || empty(range)) continue;
-    int32_t mask_pixels = 0, occupied_pixels = 0;
-    for_each_pixel(range, p.width, [&](int64_t at) {
-      if (in.labels[at] != cls) return;
-      ++mask_pixels;
-      occupied_pixels += occupied[at];
-    });
-    mask_pixels = block_sum(mask_pixels);
-    occupied_pixels = block_sum(occupied_pixels);
-    if (!keeps(mask_pixels, occupied_pixels, p.overlap_threshold)) continue;
-    for_each_pixel(range, p.width, [&](int64_t at) {
-      if (in.labels[at] == cls) occupied[at] = 1;
-    });
-    if (threadIdx.x == 0) keep[i] = 1;
-    __syncthreads();
-  }
-}
 
 // One block: the kept boxes side by side, in their order.
 __global__ void gather_pasted(LpsPasteBoxesParams p, PasteInputs in, const PixelRange* pixels, const uint8_t* keep,
@@ -163,66 +101,135 @@ __device__ float gap_at(const LpsPasteBoxesParams& p, const Maps& maps, const Pa
 
 __device__ bool covers(const PixelRange& r, int x, int y) { return x >= r.x0 && x < r.x1 && y >= r.y0 && y < r.y1; }
 
-// The kept box that owns a pixel of a thing class, as its code, or 0.
-__device__ int32_t owner_of(const LpsPasteBoxesParams& p, const Maps& maps, const PastedBox* pasted, int32_t num_pasted,
-                            int32_t label, int x, int y) {
-  int32_t owner = 0;
-  float best = 0.f;  // of what decides; NaN for a gap that has not been needed yet
+// Who owns a pixel so far. Boxes come in their order, so that of equals the first remains.
+struct Owner {
+  int32_t code = 0;
+  float best = 0.f;  // of what decides, once there has been a rival
   bool is_known = false;
-  for (int32_t i = 0; i < num_pasted; ++i) {
-    const PastedBox& b = pasted[i];
-    if (b.label != label || !covers(b.pixels, x, y)) continue;
-    if (owner == 0) {
-      owner = i + 1;
-      if (p.assignment == LPS_HIGHEST_CONFIDENCE) return owner;
-      continue;
+
+  __device__ void offer(const LpsPasteBoxesParams& p, const Maps& maps, const PastedBox* pasted, const PastedBox& b,
+                        int32_t number, int x, int y) {
+    if (code == 0) {
+      code = number;
+      return;
     }
+    if (p.assignment == LPS_HIGHEST_CONFIDENCE) return;
     const bool by_area = p.assignment == LPS_SMALLEST_AREA;
-    const PastedBox& rival = pasted[owner - 1];
-    if (!is_known) best = by_area ? rival.area : gap_at(p, maps, rival, x, y);
+    if (!is_known) best = by_area ? pasted[code - 1].area : gap_at(p, maps, pasted[code - 1], x, y);
     is_known = true;
     const float mine = by_area ? b.area : gap_at(p, maps, b, x, y);
-    if (mine < best) owner = i + 1, best = mine;
+    if (mine < best) code = number, best = mine;
   }
-  return owner;
-}
+};
 
-__device__ void add_run(Extent* extents, int32_t code, int x0, int x1, int y) {
+__device__ void add_rectangle(Extent* extents, int32_t code, int32_t area, const PixelRange& r) {
   Extent& e = extents[code];
-  atomicAdd(&e.area, x1 - x0);
-  atomicMin(&e.x0, x0);
-  atomicMin(&e.y0, y);
-  atomicMax(&e.x1, x1);
-  atomicMax(&e.y1, y + 1);
+  atomicAdd(&e.area, area);
+  atomicMin(&e.x0, r.x0);
+  atomicMin(&e.y0, r.y0);
+  atomicMax(&e.x1, r.x1);
+  atomicMax(&e.y1, r.y1);
 }
 
-// One thread for a run of pixels of a row. Runs of one code are added up before they are counted.
-__global__ void assign_pixels(LpsPasteBoxesParams p, PasteInputs in, Maps maps, const PastedBox* pasted,
-                              const int32_t* num_pasted, int32_t* codes, Extent* extents) {
-  const int runs_per_row = (p.width + kRun - 1) / kRun;
-  const int64_t run = global_thread();
-  if (run >= static_cast<int64_t>(runs_per_row) * p.height) return;
-  const int y = static_cast<int>(run / runs_per_row), begin = static_cast<int>(run % runs_per_row) * kRun;
-  const int end = begin + kRun < p.width ? begin + kRun : p.width;
-  const int32_t count = *num_pasted;
-  int32_t previous = 0;
-  int previous_begin = begin;
-  for (int x = begin; x < end; ++x) {
-    const int64_t at = static_cast<int64_t>(y) * p.width + x;
-    int32_t label = in.labels[at], code = 0;
-    if (label < p.num_classes && in.is_thing[label]) {
-      code = owner_of(p, maps, pasted, count, label, x, y);
-      label = code == 0 && in.stuff_labels ? in.stuff_labels[at] : p.num_classes;
+// One warp: adds up the codes of a band, kRows of a lane, one distinct code after the other.
+__device__ void add_band(Extent* extents, int32_t (&codes)[kRows], int x0, int y0) {
+  for (;;) {
+    int32_t code = 0;
+#pragma unroll
+    for (int k = kRows - 1; k >= 0; --k) code = codes[k] != 0 ? codes[k] : code;
+    const unsigned waiting = __ballot_sync(kAllLanes, code != 0);
+    if (waiting == 0) return;
+    code = __shfl_sync(kAllLanes, code, __ffs(static_cast<int>(waiting)) - 1);
+    unsigned columns = 0;
+    int32_t area = 0;
+    int top = kRows, bottom = 0;
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) {
+      const unsigned row = __ballot_sync(kAllLanes, codes[k] == code);
+      if (codes[k] == code) codes[k] = 0;
+      columns |= row;
+      area += __popc(row);
+      if (row != 0) bottom = k + 1;
+      if (row != 0 && top == kRows) top = k;
     }
-    if (label < p.num_classes && !in.is_thing[label]) code = count + 1 + label;
-    codes[at] = code;
-    if (code != previous) {
-      if (previous != 0) add_run(extents, previous, previous_begin, x, y);
-      previous = code;
-      previous_begin = x;
+    if (threadIdx.x % warpSize == 0)
+      add_rectangle(extents, code, area,
+                    {x0 + __ffs(static_cast<int>(columns)) - 1, y0 + top,
+                     x0 + warpSize - __clz(static_cast<int>(columns)), y0 + bottom});
+  }
+}
+
+// The kept boxes among `count` that reach into the tile, in their order, as numbers; returns how many.
+__device__ int boxes_of_tile(const PastedBox* pasted, int count, const PixelRange& tile, int* numbers) {
+  __shared__ int warp_counts[kWarps];
+  const int i = threadIdx.x, lane = i % warpSize, warp = i / warpSize;
+  const bool reaches = i < count && meet(pasted[i].pixels, tile);
+  const unsigned votes = __ballot_sync(kAllLanes, reaches);
+  __syncthreads();  // the numbers of the boxes before have been read
+  if (lane == 0) warp_counts[warp] = __popc(votes);
+  __syncthreads();
+  int place = __popc(votes & ((1u << lane) - 1)), total = 0;
+  for (int w = 0; w < kWarps; ++w) {
+    if (w < warp) place += warp_counts[w];
+    total += warp_counts[w];
+  }
+  if (reaches) numbers[place] = i;
+  __syncthreads();
+  return total;
+}
+
+// One block for a tile. Extents are added up in shared memory before they are in global memory, where there is room.
+__global__ void __launch_bounds__(kThreads)
+    assign_pixels(const __grid_constant__ LpsPasteBoxesParams p, PasteInputs in, const __grid_constant__ Maps maps,
+                  const PastedBox* pasted, const int32_t* num_pasted, int num_shared_extents, int32_t* codes,
+                  Extent* extents) {
+  __shared__ int numbers[kThreads];
+  Extent* sums = num_shared_extents > 0 ? dynamic_shared<Extent>() : extents;
+  for (int i = threadIdx.x; i < num_shared_extents; i += kThreads) sums[i] = {0, INT32_MAX, INT32_MAX, 0, 0};
+  const int tiles_across = (p.width + kTile - 1) / kTile;
+  const int x0 = static_cast<int>(blockIdx.x) % tiles_across * kTile;
+  const int y0 = static_cast<int>(blockIdx.x) / tiles_across * kTile;
+  const int x = x0 + static_cast<int>(threadIdx.x) % warpSize;
+  const int first_row = y0 + static_cast<int>(threadIdx.x) / warpSize * kRows;
+  const int32_t count = *num_pasted;
+
+  int32_t labels[kRows];  // num_classes: no pixel, or one of no class
+  Owner owners[kRows];
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    const int y = first_row + k;
+    const int32_t label =
+        x < p.width && y < p.height ? in.labels[static_cast<int64_t>(y) * p.width + x] : p.num_classes;
+    labels[k] = label < p.num_classes ? label : p.num_classes;
+  }
+  for (int first = 0; first < count; first += kThreads) {
+    const int size = count - first < kThreads ? count - first : kThreads;
+    const int reaching = boxes_of_tile(pasted + first, size, {x0, y0, x0 + kTile, y0 + kTile}, numbers);
+    for (int n = 0; n < reaching; ++n) {
+      const int i = first + numbers[n];
+      const PastedBox& b = pasted[i];
+#pragma unroll
+      for (int k = 0; k < kRows; ++k)
+        if (b.label == labels[k] && covers(b.pixels, x, first_row + k))
+          owners[k].offer(p, maps, pasted, b, i + 1, x, first_row + k);
     }
   }
-  if (previous != 0) add_run(extents, previous, previous_begin, end, y);
+
+#pragma unroll
+  for (int k = 0; k < kRows; ++k) {
+    const int64_t at = static_cast<int64_t>(first_row + k) * p.width + x;
+    int32_t label = labels[k], code = owners[k].code;
+    if (label < p.num_classes && in.is_thing[label])
+      label = code == 0 && in.stuff_labels ? in.stuff_labels[at] : p.num_classes;
+    if (label < p.num_classes && !in.is_thing[label]) code = count + 1 + label;
+    if (x < p.width && first_row + k < p.height) codes[at] = code;
+    labels[k] = code;
+  }
+  __syncthreads();  // the sums have been cleared
+  add_band(sums, labels, x0, first_row);
+  __syncthreads();
+  for (int i = threadIdx.x; i < num_shared_extents; i += kThreads)
+    if (sums[i].area != 0) add_rectangle(extents, i, sums[i].area, {sums[i].x0, sums[i].y0, sums[i].x1, sums[i].y1});
 }
 
 // One block: the segments in the order of their codes, then padding.
@@ -286,18 +293,17 @@ void paste_boxes_cuda(const LpsPasteBoxesParams& p, const LpsContext& context, c
 
   launch(stream, blocks_for(num_codes, kThreads), kThreads, 0, clear_extents, num_codes, w.extents);
   if (p.num_boxes > 0 && pixels > 0) {
-    check_cuda(cudaMemsetAsync(w.occupied, 0, static_cast<size_t>(pixels), stream), "paste_boxes");
-    launch(stream, blocks_for(p.num_boxes, kThreads), kThreads, 0, find_pixels, p, in, w.pixels, w.keep);
-    launch(stream, static_cast<unsigned>(p.num_classes), kKeepThreads, 0, keep_boxes, p, in, w.pixels, w.occupied,
-           w.keep);
-    launch(stream, 1, kTableThreads, 0, gather_pasted, p, in, w.pixels, w.keep, w.pasted, w.num_pasted);
+    keep_boxes_cuda(stream, p, in, w.kept);
+    launch(stream, 1, kTableThreads, 0, gather_pasted, p, in, w.kept.pixels, w.kept.keep, w.pasted, w.num_pasted);
   } else {
     check_cuda(cudaMemsetAsync(w.num_pasted, 0, sizeof(int32_t), stream), "paste_boxes");
   }
   if (pixels > 0) {
-    const int64_t runs = static_cast<int64_t>((p.width + kRun - 1) / kRun) * p.height;
-    launch(stream, blocks_for(runs, kThreads), kThreads, 0, assign_pixels, p, in, maps, w.pasted, w.num_pasted, out.ids,
-           w.extents);
+    const unsigned tiles = blocks_for(p.width, kTile) * blocks_for(p.height, kTile);
+    const size_t bytes = w.num_codes * sizeof(Extent);
+    const bool fits = bytes <= kMostSharedExtents;
+    launch(stream, tiles, kThreads, fits ? bytes : 0, assign_pixels, p, in, maps, w.pasted, w.num_pasted,
+           fits ? num_codes : 0, out.ids, w.extents);
   }
   launch(stream, 1, kTableThreads, 0, write_table, p, in, out, w.pasted, w.num_pasted, w.extents, w.id_of_code);
   if (pixels > 0)

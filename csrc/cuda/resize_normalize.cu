@@ -2,6 +2,7 @@
 #include "cuda/resize_normalize.h"
 
 #include "api/workspace.h"
+#include "core/dtype.h"
 #include "core/resample.h"
 #include "cuda/launch.cuh"
 
@@ -44,9 +45,7 @@ struct Workspace {
   }
 };
 
-__global__ void make_filter(int in_size, int out_size, Filter filter) {
-  const int i = static_cast<int>(global_thread());
-  if (i >= out_size) return;
+__device__ void make_filter(int i, int in_size, int out_size, const Filter& filter) {
   const ResampleWindow window = resample_window(i, in_size, out_size);
   double sum = 0;
   for (int pixel = window.begin; pixel < window.end; ++pixel) sum += window.weight(pixel);
@@ -57,8 +56,17 @@ __global__ void make_filter(int in_size, int out_size, Filter filter) {
   filter.count[i] = window.end - window.begin;
 }
 
-__global__ void blend(LpsResizeNormalizeParams p, Filter vertical, Filter horizontal, const uint8_t* image,
-                      float* out) {
+// One thread for an output row or column.
+__global__ void make_filters(LpsResizeNormalizeParams p, Filter vertical, Filter horizontal) {
+  const int i = static_cast<int>(global_thread());
+  if (i < p.resized_height)
+    make_filter(i, p.in_height, p.resized_height, vertical);
+  else if (i - p.resized_height < p.resized_width)
+    make_filter(i - p.resized_height, p.in_width, p.resized_width, horizontal);
+}
+
+template <typename T>
+__global__ void blend(LpsResizeNormalizeParams p, Filter vertical, Filter horizontal, const uint8_t* image, T* out) {
   const int x = blockIdx.x * kBlockWidth + threadIdx.x, y = blockIdx.y * kBlockHeight + threadIdx.y;
   if (x >= p.out_width || y >= p.out_height) return;
   float sum[3] = {0.f, 0.f, 0.f};
@@ -80,7 +88,7 @@ __global__ void blend(LpsResizeNormalizeParams p, Filter vertical, Filter horizo
   const int64_t at = static_cast<int64_t>(y) * p.out_width + x;
   for (int c = 0; c < 3; ++c) {
     const float value = inside ? (sum[p.reverse_channels ? 2 - c : c] - p.mean[c]) / p.std[c] : 0.f;
-    out[p.channels_last ? 3 * at + c : c * plane + at] = value;
+    out[p.channels_last ? 3 * at + c : c * plane + at] = narrow<T>(value);
   }
 }
 
@@ -91,15 +99,17 @@ size_t resize_normalize_cuda_workspace(const LpsResizeNormalizeParams& params) {
 }
 
 void resize_normalize_cuda(const LpsResizeNormalizeParams& p, const LpsContext& context, const uint8_t* image,
-                           float* out) {
+                           void* out) {
   const auto stream = static_cast<cudaStream_t>(context.stream);
   const Workspace w(p, context.workspace);
-  launch(stream, blocks_for(p.resized_height, kThreads), kThreads, 0, make_filter, p.in_height, p.resized_height,
-         w.vertical);
-  launch(stream, blocks_for(p.resized_width, kThreads), kThreads, 0, make_filter, p.in_width, p.resized_width,
-         w.horizontal);
+  const int64_t filters = static_cast<int64_t>(p.resized_height) + p.resized_width;
+  launch(stream, blocks_for(filters, kThreads), kThreads, 0, make_filters, p, w.vertical, w.horizontal);
   const dim3 grid(blocks_for(p.out_width, kBlockWidth), blocks_for(p.out_height, kBlockHeight));
-  launch(stream, grid, dim3(kBlockWidth, kBlockHeight), 0, blend, p, w.vertical, w.horizontal, image, out);
+  with_dtype(p.out_dtype, [&](auto number) {
+    using T = decltype(number);
+    launch(stream, grid, dim3(kBlockWidth, kBlockHeight), 0, blend<T>, p, w.vertical, w.horizontal, image,
+           static_cast<T*>(out));
+  });
 }
 
 }  // namespace lps

@@ -67,34 +67,39 @@ typedef struct {
   float mean[3], std[3];                  // of the channels of the output, in units of 0..255
   int32_t reverse_channels;               // 1: the image is BGR and the output RGB, or the other way round
   int32_t channels_last;                  // 0: [3, out_height, out_width]; 1: [out_height, out_width, 3]
+  int32_t out_dtype;                      // LpsDtype, but not LPS_FLOAT64: computed in float32 and rounded once
 } LpsResizeNormalizeParams;
 
 LPS_API size_t lps_resize_normalize_workspace_size(const LpsResizeNormalizeParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_resize_normalize(const LpsResizeNormalizeParams* params, const LpsContext* context,
                                        const uint8_t* image,  // [in_height, in_width, 3], rows in_row_stride apart
-                                       float* out);           // see channels_last
+                                       void* out);            // see channels_last and out_dtype
 
 // Boxes from the dense outputs: thing classes above a threshold, the best of each level. ---------------------
 // Location (i, j) of a level lies at ((j + 0.5) * stride, (i + 0.5) * stride); the probabilities are the softmax, over
 // all classes, of the logits read bilinearly there. Equal scores: the lower location, then the lower class. A candidate
 // whose probability, border-ness or distances are NaN or infinite is dropped.
+//
+// Logits of 16 bits are widened to float32, in which everything is computed; so in the operators that follow.
 typedef enum { LPS_SCORE_PRODUCT = 0, LPS_SCORE_SQRT = 1 } LpsScoreFusion;
 
 typedef struct {
-  int32_t num_classes;
+  int32_t num_classes;  // at most 255
   int32_t logits_height, logits_width, logits_stride;
   LpsLevels levels;
   int32_t image_height, image_width;  // the part of the network's input that is image; points outside are skipped
   float score_threshold;              // of the class probability, before the fusion with border-ness
   int32_t topk;                       // at most so many (point, class) pairs from each level
   int32_t score_fusion;               // LpsScoreFusion: p * b or sqrt(p * b)
+  int32_t logits_dtype;               // LpsDtype, but not LPS_FLOAT64
+  int32_t logits_channels_last;       // 1: [logits_height, logits_width, num_classes]
 } LpsDecodeParams;
 
 LPS_API size_t lps_decode_workspace_size(const LpsDecodeParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_decode(const LpsDecodeParams* params, const LpsContext* context,
-                             const float* logits,             // [num_classes, logits_height, logits_width]
+                             const void* logits,              // [num_classes, logits_height, logits_width]
                              const uint8_t* is_thing,         // [num_classes] 0 or 1
                              const float* const* ltrb,        // per level [4, height, width], pixels, at least 0
                              const float* const* borderness,  // per level [height, width], probabilities
@@ -128,13 +133,15 @@ typedef struct {
   int32_t num_classes;  // at most 255; label 255 means void
   int32_t in_height, in_width;
   int32_t out_height, out_width;
-  float scale_y, scale_x;  // logit pixels per output pixel
+  float scale_y, scale_x;        // logit pixels per output pixel
+  int32_t logits_dtype;          // LpsDtype, but not LPS_FLOAT64
+  int32_t logits_channels_last;  // 1: [in_height, in_width, num_classes]
 } LpsUpsampleArgmaxParams;
 
 LPS_API size_t lps_upsample_argmax_workspace_size(const LpsUpsampleArgmaxParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_upsample_argmax(const LpsUpsampleArgmaxParams* params, const LpsContext* context,
-                                      const float* logits,     // [num_classes, in_height, in_width]
+                                      const void* logits,      // [num_classes, in_height, in_width]
                                       const uint8_t* allowed,  // [num_classes] or null: classes that may win
                                       uint8_t* labels);        // [out_height, out_width]
 
@@ -209,15 +216,17 @@ typedef struct {
   int32_t max_detections;
   float paste_score;
   float overlap_threshold;
-  int32_t assignment;        // LpsAssignment
-  int32_t stuff_area_limit;  // output pixels
-  int32_t fill_stuff;        // 1: thing pixels that no box claims take the best stuff class
+  int32_t assignment;            // LpsAssignment
+  int32_t stuff_area_limit;      // output pixels
+  int32_t fill_stuff;            // 1: thing pixels that no box claims take the best stuff class
+  int32_t logits_dtype;          // LpsDtype, but not LPS_FLOAT64
+  int32_t logits_channels_last;  // 1: [logits_height, logits_width, num_classes]
 } LpsPostprocessParams;
 
 LPS_API size_t lps_postprocess_workspace_size(const LpsPostprocessParams* params, LpsDevice device);
 
 LPS_API LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsContext* context,
-                                  const float* logits,             // [num_classes, logits_height, logits_width]
+                                  const void* logits,              // [num_classes, logits_height, logits_width]
                                   const uint8_t* is_thing,         // [num_classes]
                                   const float* const* ltrb,        // per level [4, height, width]
                                   const float* const* borderness,  // per level [height, width]
@@ -239,7 +248,12 @@ LPS_API LpsStatus lps_postprocess(const LpsPostprocessParams* params, const LpsC
 // A sample at (y, x), pixel (i, j) being at (i, j), is bilinear over an image that is zero outside. A sample at
 // y <= -1, y >= height, x <= -1, x >= width or NaN is 0, whatever its mask, and passes no gradient on. A corner whose
 // bilinear weight is 0 counts as 0 even where the input is infinite or NaN.
-typedef enum { LPS_FLOAT32 = 0, LPS_FLOAT64 = 1 } LpsDtype;
+typedef enum {
+  LPS_FLOAT32 = 0,
+  LPS_FLOAT64 = 1,
+  LPS_FLOAT16 = 2,
+  LPS_BFLOAT16 = 3,
+} LpsDtype;
 
 typedef struct {
   int32_t dtype;                    // LpsDtype of every array
@@ -270,6 +284,35 @@ LPS_API LpsStatus lps_deform_columns_backward(const LpsDeformColumnsParams* para
                                               void* grad_input,   // like input; added to, so zero before the first tile
                                               void* grad_offset,  // like offset; the positions of the tile are written
                                               void* grad_mask);   // like grad_offset; null without a mask
+
+// The whole deformable convolution, forward only; the columns are never written to memory. -------------------------
+// A sample, as above and in float32, is rounded once to the dtype; products are added up in float32, in no fixed order
+// but in the same one in every run, then comes the bias, and the sum is rounded to the dtype.
+typedef struct {
+  int32_t dtype;                           // LpsDtype of input, weight and out, but not LPS_FLOAT64
+  int32_t batch, channels, height, width;  // of the input; batch * height * width is below 2^31,
+  int32_t out_channels;
+  int32_t out_height, out_width;  // and with these too; as in LpsDeformColumnsParams, and so are the following
+  int32_t kernel_h, kernel_w;
+  int32_t stride_h, stride_w;
+  int32_t padding_h, padding_w;
+  int32_t dilation_h, dilation_w;
+  int32_t offset_groups;
+  int32_t modulated;  // 1: v2, with a mask
+} LpsDeformConv2dParams;
+
+LPS_API size_t lps_deform_conv2d_workspace_size(const LpsDeformConv2dParams* params, LpsDevice device);
+
+// 16-bit dtypes run on tensor cores where channels / offset_groups is a multiple of 8 and input and weight begin at
+// multiples of 16 bytes; bfloat16 also wants compute capability 8.
+LPS_API LpsStatus lps_deform_conv2d(
+    const LpsDeformConv2dParams* params, const LpsContext* context,
+    const void* input,    // [batch, height, width, channels]
+    const float* offset,  // [batch, offset_groups * kernel_h * kernel_w * 2 (dy, dx), out_height, out_width] pixels
+    const float* mask,    // [batch, offset_groups * kernel_h * kernel_w, out_height, out_width]; null unless modulated
+    const void* weight,   // [out_channels, kernel_h * kernel_w, channels]
+    const float* bias,    // [out_channels] or null
+    void* out);           // [batch, out_height, out_width, out_channels]
 
 // RoIAlign (He et al., ICCV 2017) over the levels of a feature pyramid, forward only. --------------------------------
 // A box is cut into out_height x out_width bins; each is the mean of sampling_ratio^2 bilinear samples, in the middles

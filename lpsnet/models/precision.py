@@ -11,7 +11,7 @@ def cast_network(model: LPSNet, dtype: torch.dtype) -> None:
     """Casts the parameters and buffers of a network in place, for inputs of this dtype.
 
     What finds offsets, and the scales of the boxes, stay as they are: offsets and boxes are computed in float32. The
-    outputs of the network are float32 in any case.
+    outputs of the network are float32 too, unless `SemanticHead.logits_dtype` says otherwise.
     """
     kept: list[nn.Parameter] = [model.box_head.scales]
     for module in model.modules():

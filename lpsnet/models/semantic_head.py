@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +19,12 @@ class SemanticHead(nn.Module):
 
     The 1x1 convolution over the concatenation is written as one 1x1 convolution per level before the upsampling, and
     a sum after it: the same function, as both are linear and bilinear weights add up to 1, for a third of the work.
+
+    Attributes:
+        logits_dtype: of the logits. float32, as the losses want it, whatever the parameters are.
     """
+
+    logits_dtype = torch.float32
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
@@ -28,11 +34,12 @@ class SemanticHead(nn.Module):
         self.classifiers = nn.ModuleList(_classifier(widths[-1], num_classes, bias=i == 0) for i in range(NUM_LEVELS))
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """P2..P5, [N, fpn_channels, h, w] each, to logits float32[N, num_classes, H / 4, W / 4]."""
+        """P2..P5, [N, fpn_channels, h, w] each, to logits [N, num_classes, H / 4, W / 4] of `logits_dtype`."""
         x = list(levels)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = norm([layer(y) for y in x])
-        logits, *coarser = (classifier(y).float() for classifier, y in zip(self.classifiers, x, strict=True))
+        maps = (classifier(y) for classifier, y in zip(self.classifiers, x, strict=True))
+        logits, *coarser = (y.to(self.logits_dtype) for y in maps)
         for level, y in enumerate(coarser, 1):  # by whole factors, so that exported graphs hold no size
             logits = logits + functional.interpolate(y, scale_factor=2.0**level, mode="bilinear", align_corners=False)
         return logits

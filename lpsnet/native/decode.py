@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lpsnet.config import SEMANTIC_STRIDE
-from lpsnet.native.library import Levels, call, pointer_array
+from lpsnet.native.arrays import expect_logits
+from lpsnet.native.library import FLOAT32, Levels, call, pointer_array, workspace_size
 
 SCORE_FUSIONS = {"product": 0, "sqrt": 1}
 
@@ -23,6 +24,8 @@ class DecodeParams(ctypes.Structure):
         ("score_threshold", ctypes.c_float),
         ("topk", ctypes.c_int32),
         ("score_fusion", ctypes.c_int32),
+        ("logits_dtype", ctypes.c_int32),
+        ("logits_channels_last", ctypes.c_int32),
     ]
 
     @classmethod
@@ -36,6 +39,8 @@ class DecodeParams(ctypes.Structure):
         score_threshold: float,
         topk: int,
         score_fusion: str,
+        logits_dtype: int = FLOAT32,
+        channels_last: bool = False,
     ) -> "DecodeParams":
         """From shapes; see `decode`. Raises ValueError where a number or a name does not fit."""
         if score_fusion not in SCORE_FUSIONS:
@@ -44,7 +49,8 @@ class DecodeParams(ctypes.Structure):
             raise ValueError(f"image_size: expected (height, width), got {tuple(image_size)}")
         levels = Levels.of(level_sizes, strides)
         fusion = SCORE_FUSIONS[score_fusion]
-        return cls(*logits_shape, logits_stride, levels, *image_size, score_threshold, topk, fusion)
+        thresholds = (score_threshold, topk, fusion)
+        return cls(*logits_shape, logits_stride, levels, *image_size, *thresholds, logits_dtype, channels_last)
 
 
 def decode(
@@ -69,7 +75,8 @@ def decode(
     logits of ordinary size (up to about 30).
 
     Args:
-        logits: float32[C, h, w], of the semantic head.
+        logits: float32 or float16 [C, h, w], of the semantic head; other numbers are converted to float32. One whose
+            channels are last in memory, such as ``a.transpose(2, 0, 1)``, is read as it is.
         is_thing: uint8 or bool [C].
         ltrb: per level float32[4, height, width], distances to the sides of the box in input pixels.
         borderness: per level float32[height, width], probabilities.
@@ -87,7 +94,8 @@ def decode(
     Raises:
         ValueError: an array of another shape, a threshold outside [0, 1], an unknown fusion.
     """
-    logits = np.ascontiguousarray(logits, np.float32)
+    if logits.dtype != np.float16:
+        logits = logits.astype(np.float32, copy=False)
     is_thing = np.ascontiguousarray(is_thing, np.uint8)
     ltrb = [np.ascontiguousarray(a, np.float32) for a in ltrb]
     borderness = [np.ascontiguousarray(a, np.float32) for a in borderness]
@@ -97,20 +105,23 @@ def decode(
         shapes = [a.shape for a in ltrb], [a.shape for a in borderness]
         raise ValueError("ltrb, borderness: expected [4, height, width], [height, width], got {}, {}".format(*shapes))
     sizes = [b.shape for b in borderness]
-    params = DecodeParams.of(
-        logits.shape, logits_stride, sizes, strides, image_size, score_threshold, topk, score_fusion
-    )
+    memory, dtype, channels_last = expect_logits(logits)
+    options = (score_threshold, topk, score_fusion, dtype, channels_last)
+    params = DecodeParams.of(logits.shape, logits_stride, sizes, strides, image_size, *options)
     size = len(strides) * max(topk, 0)
     boxes, scores = np.empty((size, 4), np.float32), np.empty(size, np.float32)
     labels, levels, count = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(1, np.int32)
+    workspace = np.empty(workspace_size("decode", params), np.uint8)
     call(
         "decode",
         params,
-        logits.ctypes.data,
+        memory.ctypes.data,
         is_thing.ctypes.data,
         pointer_array([a.ctypes.data for a in ltrb]),
         pointer_array([a.ctypes.data for a in borderness]),
         *(a.ctypes.data for a in (boxes, scores, labels, levels, count)),
+        workspace=workspace.ctypes.data,
+        workspace_size=workspace.nbytes,
     )
     n = count[0]
     return boxes[:n], scores[:n], labels[:n], levels[:n]

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 CPU, CUDA = 0, 1
-FLOAT32, FLOAT64 = 0, 1
+FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = 0, 1, 2, 3
 MAX_LEVELS = 8
 
 _INVALID_ARGUMENT = 1

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lpsnet.config import BOX_STRIDES, SEMANTIC_STRIDE, PostprocessConfig
-from lpsnet.native.arrays import expect
+from lpsnet.native.arrays import expect, expect_logits
 from lpsnet.native.decode import SCORE_FUSIONS
-from lpsnet.native.library import Levels, call, pointer_array, workspace_size
+from lpsnet.native.library import FLOAT32, Levels, call, pointer_array, workspace_size
 from lpsnet.native.paste_boxes import SegmentTable, assignment_number
 
 
@@ -33,6 +33,8 @@ class PostprocessParams(ctypes.Structure):
         ("assignment", ctypes.c_int32),
         ("stuff_area_limit", ctypes.c_int32),
         ("fill_stuff", ctypes.c_int32),
+        ("logits_dtype", ctypes.c_int32),
+        ("logits_channels_last", ctypes.c_int32),
     ]
 
     @classmethod
@@ -44,6 +46,8 @@ class PostprocessParams(ctypes.Structure):
         output_size: Sequence[int],
         config: PostprocessConfig,
         strides: Sequence[int] = BOX_STRIDES,
+        logits_dtype: int = FLOAT32,
+        channels_last: bool = False,
     ) -> "PostprocessParams":
         """From shapes; see `postprocess`. Raises ValueError where a number or a name does not fit."""
         for name, size in (("image_size", image_size), ("output_size", output_size)):
@@ -67,6 +71,8 @@ class PostprocessParams(ctypes.Structure):
             assignment_number(config.assignment),
             output_area_limit(config.stuff_area_limit, image_size, output_size),
             config.fill_stuff,
+            logits_dtype,
+            channels_last,
         )
 
 
@@ -89,7 +95,8 @@ def postprocess(
     """`decode`, `nms`, `upsample_argmax` and `paste_boxes` in one call, without an array between them.
 
     Args:
-        logits: float32[C, h, w], of the semantic head, at 1/4 of the network's input.
+        logits: float32 or float16 [C, h, w], of the semantic head, at 1/4 of the network's input; channels may be
+            last in memory.
         is_thing: uint8 or bool [C].
         ltrb: per level float32[4, h, w], distances to the sides of the box in input pixels.
         borderness: per level float32[h, w], probabilities.
@@ -105,7 +112,7 @@ def postprocess(
     Raises:
         ValueError: a bad argument, named in the message.
     """
-    logits = expect("logits", logits, np.float32, ("C", "h", "w"))
+    memory, dtype, channels_last = expect_logits(logits)
     is_thing = expect("is_thing", is_thing, np.uint8, logits.shape[:1])
     borderness = [expect(f"borderness[{i}]", b, np.float32, ("h", "w")) for i, b in enumerate(borderness)]
     if len(ltrb) != len(borderness):
@@ -115,7 +122,7 @@ def postprocess(
         for i, (t, b) in enumerate(zip(ltrb, borderness, strict=True))
     ]
     sizes = [(b.shape[0], b.shape[1]) for b in borderness]
-    params = PostprocessParams.of(logits.shape, sizes, image_size, output_size, config, strides)
+    params = PostprocessParams.of(logits.shape, sizes, image_size, output_size, config, strides, dtype, channels_last)
     most = max(0, config.max_detections)
     boxes, scores, labels = np.empty((most, 4), np.float32), np.empty(most, np.float32), np.empty(most, np.int32)
     ids = np.empty([max(0, side) for side in output_size], np.int32)
@@ -125,7 +132,7 @@ def postprocess(
     call(
         "postprocess",
         params,
-        logits.ctypes.data,
+        memory.ctypes.data,
         is_thing.ctypes.data,
         pointer_array([t.ctypes.data for t in ltrb]),
         pointer_array([b.ctypes.data for b in borderness]),

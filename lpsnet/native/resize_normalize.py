@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lpsnet.native.library import call
+from lpsnet.native.library import FLOAT16, FLOAT32, call
 
 
 class ResizeNormalizeParams(ctypes.Structure):
@@ -21,6 +21,7 @@ class ResizeNormalizeParams(ctypes.Structure):
         ("std", ctypes.c_float * 3),
         ("reverse_channels", ctypes.c_int32),
         ("channels_last", ctypes.c_int32),
+        ("out_dtype", ctypes.c_int32),
     ]
 
     @classmethod
@@ -34,6 +35,7 @@ class ResizeNormalizeParams(ctypes.Structure):
         std: Sequence[float],
         reverse_channels: bool,
         channels_last: bool,
+        out_dtype: int = FLOAT32,
     ) -> "ResizeNormalizeParams":
         """See `resize_normalize`. Raises ValueError where a sequence has another length."""
         for name, values, expected in (
@@ -45,7 +47,8 @@ class ResizeNormalizeParams(ctypes.Structure):
             if len(values) != (3 if expected == "three numbers" else 2):
                 raise ValueError(f"{name}: expected {expected}, got {tuple(values)}")
         vectors = (ctypes.c_float * 3)(*mean), (ctypes.c_float * 3)(*std)
-        return cls(*in_size, in_row_stride, *resized, *padded, *vectors, reverse_channels, channels_last)
+        layout = reverse_channels, channels_last, out_dtype
+        return cls(*in_size, in_row_stride, *resized, *padded, *vectors, *layout)
 
 
 def resize_normalize(
@@ -56,6 +59,7 @@ def resize_normalize(
     std: Sequence[float],
     reverse_channels: bool = False,
     channels_last: bool = False,
+    dtype: type = np.float32,
 ) -> np.ndarray:
     """Resizes an image, normalises it and pads it with zeros at the bottom and at the right.
 
@@ -69,9 +73,10 @@ def resize_normalize(
         mean, std: of the channels of the result, in units of 0..255; the result is (value - mean) / std.
         reverse_channels: from BGR to RGB, or the other way round.
         channels_last: the layout of the result.
+        dtype: of the result, np.float32 or np.float16, which is rounded to from float32.
 
     Returns:
-        float32[3, h, w] with (h, w) = `padded`, or float32[h, w, 3] with `channels_last`.
+        dtype [3, h, w] with (h, w) = `padded`, or dtype [h, w, 3] with `channels_last`.
 
     Raises:
         ValueError: an image of another dtype or shape, an empty size, a `padded` below `resized`, a std of 0 or less.
@@ -80,10 +85,12 @@ def resize_normalize(
         raise ValueError(f"image: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     if image.strides[1:] != (3, 1) or image.strides[0] < 3 * image.shape[1]:
         image = np.ascontiguousarray(image)
-    params = ResizeNormalizeParams.of(
-        image.shape[:2], image.strides[0], resized, padded, mean, std, reverse_channels, channels_last
-    )
+    numbers = {np.float32: FLOAT32, np.float16: FLOAT16}
+    if dtype not in numbers:
+        raise ValueError(f"dtype: expected np.float32 or np.float16, got {dtype}")
+    layout = (reverse_channels, channels_last, numbers[dtype])
+    params = ResizeNormalizeParams.of(image.shape[:2], image.strides[0], resized, padded, mean, std, *layout)
     height, width = (max(size, 0) for size in padded)
-    out = np.empty((height, width, 3) if channels_last else (3, height, width), np.float32)
+    out = np.empty((height, width, 3) if channels_last else (3, height, width), dtype)
     call("resize_normalize", params, image.ctypes.data, out.ctypes.data)
     return out

@@ -4,8 +4,8 @@ import ctypes
 
 import numpy as np
 
-from lpsnet.native.arrays import expect
-from lpsnet.native.library import call
+from lpsnet.native.arrays import expect, expect_logits
+from lpsnet.native.library import call, workspace_size
 
 
 class UpsampleArgmaxParams(ctypes.Structure):
@@ -17,6 +17,8 @@ class UpsampleArgmaxParams(ctypes.Structure):
         ("out_width", ctypes.c_int32),
         ("scale_y", ctypes.c_float),
         ("scale_x", ctypes.c_float),
+        ("logits_dtype", ctypes.c_int32),
+        ("logits_channels_last", ctypes.c_int32),
     ]
 
 
@@ -30,7 +32,8 @@ def upsample_argmax(
     ``interpolate(mode="bilinear", align_corners=False)``. All arithmetic is in float32.
 
     Args:
-        logits: float32[C, h, w], 1 to 255 classes. A value that comes out as NaN or -infinity never wins.
+        logits: float32 or float16 [C, h, w], 1 to 255 classes; channels may be last in memory. A value
+            that comes out as NaN or -infinity never wins.
         size: (height, width) of the output.
         scale: (y, x), logit pixels per output pixel.
         allowed: uint8 or bool [C], or None: the classes that may win.
@@ -41,11 +44,13 @@ def upsample_argmax(
     Raises:
         ValueError: a bad argument, named in the message.
     """
-    logits = expect("logits", logits, np.float32, ("C", "h", "w"))
+    memory, dtype, channels_last = expect_logits(logits)
     if allowed is not None:
         allowed = expect("allowed", allowed, np.uint8, logits.shape[:1])
     labels = np.empty([max(n, 0) for n in size], np.uint8)
     allowed_pointer = None if allowed is None else allowed.ctypes.data
-    params = UpsampleArgmaxParams(*logits.shape, *size, *scale)
-    call("upsample_argmax", params, logits.ctypes.data, allowed_pointer, labels.ctypes.data)
+    params = UpsampleArgmaxParams(*logits.shape, *size, *scale, dtype, channels_last)
+    workspace = np.empty(workspace_size("upsample_argmax", params), np.uint8)
+    space = {"workspace": workspace.ctypes.data, "workspace_size": workspace.nbytes}
+    call("upsample_argmax", params, memory.ctypes.data, allowed_pointer, labels.ctypes.data, **space)
     return labels

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lpsnet.config import SEMANTIC_STRIDE
 from lpsnet.native.decode import DecodeParams
-from lpsnet.ops.device import call, expect
+from lpsnet.ops.device import call, expect, expect_logits, logits_memory
 
 Decoded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -27,7 +27,7 @@ def decode(
     data-dependent shape. `lpsnet.native.decode` says what is computed.
 
     Args:
-        logits: float32[C, h, w], of the semantic head.
+        logits: float32, float16 or bfloat16 [C, h, w], of the semantic head; channels_last is read without a copy.
         is_thing: uint8 or bool [C].
         ltrb: per level float32[4, height, width], distances to the sides of the box in input pixels.
         borderness: per level float32[height, width], probabilities.
@@ -47,11 +47,11 @@ def decode(
     """
     _check(logits, is_thing, ltrb, borderness, strides)
     sizes = [(b.shape[0], b.shape[1]) for b in borderness]
-    params = DecodeParams.of(
-        logits.shape, logits_stride, sizes, strides, image_size, score_threshold, topk, score_fusion
-    )
+    memory, dtype, channels_last = logits_memory(logits)
+    options = (score_threshold, topk, score_fusion, dtype, channels_last)
+    params = DecodeParams.of(logits.shape, logits_stride, sizes, strides, image_size, *options)
     outputs = _outputs(logits, strides, topk)
-    call("decode", params, logits, is_thing.view(torch.uint8), ltrb, borderness, *outputs)
+    call("decode", params, memory, is_thing.view(torch.uint8), ltrb, borderness, *outputs)
     return outputs
 
 
@@ -73,7 +73,7 @@ def _(
 
 
 def _check(logits: Tensor, is_thing: Tensor, ltrb: list[Tensor], borderness: list[Tensor], strides: list[int]) -> None:
-    expect("logits", logits, torch.float32, ["C", "h", "w"])
+    expect_logits(logits)
     expect("is_thing", is_thing, torch.bool if is_thing.dtype == torch.bool else torch.uint8, [len(logits)])
     if not len(ltrb) == len(borderness) == len(strides):
         lengths = f"{len(ltrb)}, {len(borderness)}, {len(strides)}"
@@ -85,6 +85,6 @@ def _check(logits: Tensor, is_thing: Tensor, ltrb: list[Tensor], borderness: lis
 
 def _outputs(logits: Tensor, strides: list[int], topk: int) -> Decoded:
     size = len(strides) * max(topk, 0)
-    boxes, scores = logits.new_empty(size, 4), logits.new_empty(size)
+    boxes, scores = (logits.new_empty(shape, dtype=torch.float32) for shape in ((size, 4), (size,)))
     labels, levels = (logits.new_empty(size, dtype=torch.int32) for _ in range(2))
     return boxes, scores, labels, levels, logits.new_empty(1, dtype=torch.int32)

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from lpsnet.native import library
 
+# The dtypes that logits and images may have.
+DTYPES = {torch.float32: library.FLOAT32, torch.float16: library.FLOAT16, torch.bfloat16: library.BFLOAT16}
+
 Argument = Tensor | Sequence[Tensor] | None
 
 
@@ -19,6 +22,19 @@ def expect(name: str, tensor: Tensor, dtype: torch.dtype, shape: Sequence[int | 
     if tensor.dtype != dtype or not fits:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"{name}: expected {dtype} [{wanted}], got {tensor.dtype} {list(tensor.shape)}")
+
+
+def expect_logits(logits: Tensor) -> None:
+    """Raises ValueError unless these are logits [C, h, w] of a dtype that the operators read."""
+    expect("logits", logits, logits.dtype if logits.dtype in DTYPES else torch.float32, ["C", "h", "w"])
+
+
+def logits_memory(logits: Tensor) -> tuple[Tensor, int, bool]:
+    """Logits [C, h, w] as they lie in memory, [h, w, C] where channels are last, with their LpsDtype and that fact."""
+    turned = logits.permute(1, 2, 0)
+    if turned.is_contiguous() and not logits.is_contiguous():
+        return turned, DTYPES[logits.dtype], True
+    return logits, DTYPES[logits.dtype], False
 
 
 def call(name: str, params: ctypes.Structure, *arguments: Argument) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lpsnet.config import PostprocessConfig
 from lpsnet.native.postprocess import PostprocessParams
-from lpsnet.ops.device import call, expect
+from lpsnet.ops.device import call, expect, expect_logits, logits_memory
 
 
 def postprocess(
@@ -23,7 +23,8 @@ def postprocess(
     """`decode`, `nms`, `upsample_argmax` and `paste_boxes` in one call, without a data-dependent shape.
 
     Args:
-        logits: float32[C, h, w], of the semantic head, at 1/4 of the network's input.
+        logits: float32, float16 or bfloat16 [C, h, w], of the semantic head, at 1/4 of the network's
+            input; channels_last is read without a copy.
         is_thing: uint8 or bool [C].
         ltrb: per level float32[4, h, w], distances to the sides of the box in input pixels.
         borderness: per level float32[h, w], probabilities.
@@ -104,8 +105,9 @@ def _call(
     config: PostprocessConfig,
 ) -> None:
     sizes = [(b.shape[0], b.shape[1]) for b in borderness]
-    params = PostprocessParams.of(logits.shape, sizes, image_size, output_size, config, strides)
-    call("postprocess", params, logits, is_thing.view(torch.uint8), ltrb, borderness, *outputs)
+    memory, dtype, channels_last = logits_memory(logits)
+    params = PostprocessParams.of(logits.shape, sizes, image_size, output_size, config, strides, dtype, channels_last)
+    call("postprocess", params, memory, is_thing.view(torch.uint8), ltrb, borderness, *outputs)
 
 
 @torch.library.custom_op("lpsnet::postprocess", mutates_args=())
@@ -171,7 +173,7 @@ def _(
 
 
 def _check(logits: Tensor, is_thing: Tensor, ltrb: list[Tensor], borderness: list[Tensor]) -> None:
-    expect("logits", logits, torch.float32, ["C", "h", "w"])
+    expect_logits(logits)
     expect("is_thing", is_thing, torch.bool if is_thing.dtype == torch.bool else torch.uint8, [logits.shape[0]])
     if len(ltrb) != len(borderness):
         raise ValueError(f"ltrb: expected {len(borderness)} levels like borderness, got {len(ltrb)}")
@@ -187,7 +189,7 @@ def _outputs(
         return logits.new_empty(shape, dtype=torch.int32)
 
     def floats(*shape: int) -> Tensor:
-        return logits.new_empty(shape)
+        return logits.new_empty(shape, dtype=torch.float32)
 
     rows = most + logits.shape[0]
     detections = floats(most, 4), floats(most), integers(most), integers(1)

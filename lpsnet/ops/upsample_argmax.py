@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lpsnet.native.upsample_argmax import UpsampleArgmaxParams
-from lpsnet.ops.device import call, expect
+from lpsnet.ops.device import call, expect, expect_logits, logits_memory
 
 
 @torch.library.custom_op("lpsnet::upsample_argmax", mutates_args=())
@@ -18,7 +18,8 @@ def upsample_argmax(logits: Tensor, size: Sequence[int], scale: Sequence[float],
     ``interpolate(mode="bilinear", align_corners=False)``. All arithmetic is in float32.
 
     Args:
-        logits: float32[C, h, w], 1 to 255 classes. A value that comes out as NaN or -infinity never wins.
+        logits: float32, float16 or bfloat16 [C, h, w], 1 to 255 classes; channels_last is read without a copy.
+            A value that comes out as NaN or -infinity never wins.
         size: (height, width) of the output.
         scale: (y, x), logit pixels per output pixel.
         allowed: uint8 or bool [C], or None: the classes that may win.
@@ -30,7 +31,9 @@ def upsample_argmax(logits: Tensor, size: Sequence[int], scale: Sequence[float],
         ValueError: a bad argument, named in the message.
     """
     labels = _output(logits, size, allowed)
-    call("upsample_argmax", UpsampleArgmaxParams(*logits.shape, *size, *scale), logits, allowed, labels)
+    memory, dtype, channels_last = logits_memory(logits)
+    params = UpsampleArgmaxParams(*logits.shape, *size, *scale, dtype, channels_last)
+    call("upsample_argmax", params, memory, allowed, labels)
     return labels
 
 
@@ -40,7 +43,7 @@ def _(logits: Tensor, size: Sequence[int], scale: Sequence[float], allowed: Tens
 
 
 def _output(logits: Tensor, size: Sequence[int], allowed: Tensor | None) -> Tensor:
-    expect("logits", logits, torch.float32, ["C", "h", "w"])
+    expect_logits(logits)
     if allowed is not None:
         expect("allowed", allowed, torch.bool if allowed.dtype == torch.bool else torch.uint8, [len(logits)])
     if len(size) != 2 or min(size) < 0:
