@@ -1,6 +1,5 @@
 """`DeformConv` as a plugin of TensorRT: the operator of the ONNX file, computed by liblpsnet."""
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -8,36 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lpsnet.native.library import CUDA, call, library, workspace_size
-
-FLOAT32, FLOAT16, BFLOAT16 = 0, 2, 3
-
-
-class DeformConv2dParams(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_int32)
-        for name in (
-            "dtype",
-            "batch",
-            "channels",
-            "height",
-            "width",
-            "out_channels",
-            "out_height",
-            "out_width",
-            "kernel_h",
-            "kernel_w",
-            "stride_h",
-            "stride_w",
-            "padding_h",
-            "padding_w",
-            "dilation_h",
-            "dilation_w",
-            "offset_groups",
-            "modulated",
-        )
-    ]
-
+from lpsnet.native.fused_deform_conv2d import DeformConv2dParams, params_of
+from lpsnet.native.library import BFLOAT16, CUDA, FLOAT16, FLOAT32, call, workspace_size
 
 NAME, VERSION = "DeformConv", "1"
 """Of the plugin. The parser looks for a plugin of the operator's name."""
@@ -88,20 +59,8 @@ class DeformConv:
     ) -> DeformConv2dParams:
         """Those of ``lps_deform_conv2d``, from the shapes that the ONNX operator names: [N, C, H, W], [O, C, kh, kw],
         [N, 2 taps, Ho, Wo]."""
-        batch, *image = input
-        return DeformConv2dParams(
-            dtype,
-            batch,
-            *image,
-            weight[0],
-            *offset[2:],
-            *self.kernel_shape,
-            *self.strides,
-            *self.pads[:2],
-            *self.dilations,
-            self.offset_group,
-            modulated,
-        )
+        geometry = self.strides, self.pads[:2], self.dilations, self.offset_group
+        return params_of(dtype, input, weight, offset[2:], *geometry, modulated)
 
     def enqueue(
         self,
@@ -146,10 +105,8 @@ def register_deform_conv(trt: Any) -> None:
     parsed, and before an engine with them is loaded.
 
     Raises:
-        RuntimeError: another plugin of that name is there already, or a liblpsnet without the operator.
+        RuntimeError: another plugin of that name is there already.
     """
-    if not hasattr(library(), "lps_deform_conv2d"):
-        raise RuntimeError("liblpsnet: expected lps_deform_conv2d, which the plugin calls, got a build without it")
     creator = _creator_class(trt)()
     _KEPT.append(creator)
     registry = trt.get_plugin_registry()

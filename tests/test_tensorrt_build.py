@@ -30,11 +30,11 @@ from lpsnet.export.tensorrt_progress import BuildProgress
 from lpsnet.export.tensorrt_run import TensorrtOptions, size_range, write_tensorrt
 from lpsnet.models.deform import DeformConv2d
 from lpsnet.models.lpsnet import LPSNet
-from lpsnet.native.library import library
+from lpsnet.native import deform_conv2d
+from lpsnet.native.library import CPU, FLOAT16, FLOAT32
 
 SIZES = SizeRange((32, 32), (128, 192), (256, 256))
 RTX = BuildOptions("tensorrt-rtx", SIZES, ("sm86",))
-HAS_PLUGIN = hasattr(library(), "lps_deform_conv2d")
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +103,7 @@ def test_an_engine_and_its_manifest(plain, rtx, tiny_recipe):
 @pytest.mark.parametrize(
     ("deform", "options", "operator"),
     [
-        pytest.param(
-            "v2",
-            TensorrtOptions(dataclasses.replace(RTX, targets=()), "fp16", "standard"),
-            "DeformConv",
-            marks=pytest.mark.skipif(not HAS_PLUGIN, reason="this liblpsnet has no lps_deform_conv2d"),
-        ),
+        ("v2", TensorrtOptions(dataclasses.replace(RTX, targets=()), "fp16", "standard"), "DeformConv"),
         ("v1", TensorrtOptions(RTX, "fp32", "gridsample"), "GridSample"),
     ],
     ids=["plugin", "gridsample"],
@@ -136,14 +131,6 @@ def test_int8_builds(rtx, plain, tiny_recipe, tmp_path, monkeypatch):
     assert all(value.dtype == np.int8 and not value.any() for value in zeros.values())
 
 
-def test_the_plugin_in_single_precision(rtx, plain):
-    """A network of one operator: offsets, bias and mask, dynamic sizes."""
-    if not HAS_PLUGIN:
-        pytest.skip("this liblpsnet has no lps_deform_conv2d")
-    built = build_network(deform_network(TensorProto.FLOAT, 8, 16))
-    assert built is not None
-
-
 def deform_network(dtype: int, channels: int, out_channels: int) -> ir.Model:
     """``images`` to ``y``: casts to `dtype`, a 1x1 convolution to `channels`, a deformable one, a cast back."""
     rng = np.random.default_rng(0)
@@ -155,12 +142,11 @@ def deform_network(dtype: int, channels: int, out_channels: int) -> ir.Model:
     def single(name, *shape):
         return onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
 
-    cast_back = helper.make_node("Cast", ["offset_single"], ["offset"], to=dtype)
     nodes = [
         helper.make_node("Cast", ["images"], ["x"], to=dtype),
         helper.make_node("Conv", ["x", "w0"], ["features"]),
         helper.make_node("Conv", ["images", "w1"], ["offset_single"], pads=[1, 1, 1, 1], strides=[2, 2]),
-        cast_back,
+        helper.make_node("Cast", ["offset_single"], ["offset"], to=dtype),
         helper.make_node("Conv", ["x", "w2"], ["mask"], pads=[1, 1, 1, 1], strides=[2, 2]),
         helper.make_node(
             "DeformConv",
@@ -191,11 +177,40 @@ def deform_network(dtype: int, channels: int, out_channels: int) -> ir.Model:
     return ir.from_proto(model)
 
 
-def build_network(model: ir.Model):
-    with pytest.MonkeyPatch.context() as patch, Recorded() as progress:
-        patch.setattr(tensorrt_build, "_expect_signature", lambda definition: None)
-        has_deform_conv = prepare_deform_convs(model) > 0
-        return build(ir.to_proto(model).SerializeToString(), "fp16", has_deform_conv, RTX, progress)
+@pytest.mark.parametrize(
+    ("dtype", "channels", "out_channels"), [(TensorProto.FLOAT, 5, 7), (TensorProto.FLOAT16, 8, 24)]
+)
+def test_a_network_of_one_deformable_convolution(rtx, monkeypatch, dtype, channels, out_channels):
+    """Masks, strides, any number of channels in single precision."""
+    monkeypatch.setattr(tensorrt_build, "_expect_signature", lambda definition: None)
+    model = deform_network(dtype, channels, out_channels)
+    assert prepare_deform_convs(model) == 1
+    with Recorded() as progress:
+        assert build(ir.to_proto(model).SerializeToString(), "fp16", True, RTX, progress).engine
+
+
+@pytest.mark.parametrize(("dtype", "number"), [(np.float32, FLOAT32), (np.float16, FLOAT16)])
+@pytest.mark.parametrize("modulated", [False, True])
+def test_the_plugin_calls_liblpsnet(dtype, number, modulated):
+    """Its `enqueue`, over memory of the host as TensorRT lays it out."""
+    rng = np.random.default_rng(0)
+    conv = DeformConv((3, 3), (2, 1), (1, 2, 1, 2), (1, 2), 1, 2)
+    image = rng.normal(size=(2, 8, 9, 12)).astype(dtype)
+    weight = rng.normal(size=(16, 8, 3, 3)).astype(dtype)
+    offset = rng.normal(size=(2, 36, 5, 12)).astype(np.float32)
+    bias = rng.normal(size=16).astype(np.float32)
+    mask = rng.random(size=(2, 18, 5, 12)).astype(np.float32) if modulated else None
+    wide = [a.astype(np.float64) for a in (image, offset, weight, bias)]
+    mask_wide = None if mask is None else mask.astype(np.float64)
+    expected = deform_conv2d(*wide, (2, 1), (1, 2), (1, 2), mask_wide, 2)
+    inputs = [np.ascontiguousarray(a.transpose(0, 2, 3, 1)) for a in (image, weight)] + [offset, bias]
+    inputs += [] if mask is None else [mask]
+    out = np.full((2, 5, 12, 16), np.nan, dtype)
+    shapes = image.shape, weight.shape, offset.shape
+    params = conv.params(number, *shapes, modulated)
+    conv.enqueue(params, [a.ctypes.data for a in inputs], out.ctypes.data, device=CPU)
+    tolerance = 1e-5 if dtype is np.float32 else 2e-2
+    np.testing.assert_allclose(out.transpose(0, 3, 1, 2), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_offsets_are_not_rounded():
