@@ -140,6 +140,10 @@ def _plugin_class(trt: Any) -> type:
             self.conv = conv
             self.plugin_name, self.plugin_version, self.plugin_namespace = NAME, VERSION, ""
             self.num_outputs = 1
+            self._fields = [  # TensorRT is handed addresses
+                trt.PluginField(name, np.array(values, np.int32), trt.PluginFieldType.INT32)
+                for name, values in conv.values().items()
+            ]
 
         def clone(self) -> "Plugin":
             return Plugin(self.conv)
@@ -185,12 +189,7 @@ def _plugin_class(trt: Any) -> type:
             return workspace_size("deform_conv2d", self._params(descriptions, largest), CUDA)
 
         def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection(
-                [
-                    trt.PluginField(name, np.array(values, np.int32), trt.PluginFieldType.INT32)
-                    for name, values in self.conv.values().items()
-                ]
-            )
+            return trt.PluginFieldCollection(self._fields)
 
         def enqueue(
             self,

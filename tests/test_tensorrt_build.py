@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -186,7 +187,15 @@ def test_a_network_of_one_deformable_convolution(rtx, monkeypatch, dtype, channe
     model = deform_network(dtype, channels, out_channels)
     assert prepare_deform_convs(model) == 1
     with Recorded() as progress:
-        assert build(ir.to_proto(model).SerializeToString(), "fp16", True, RTX, progress).engine
+        engine = build(ir.to_proto(model).SerializeToString(), "fp16", True, RTX, progress).engine
+    for name, values in DeformConv((3, 3), (2, 2), (1, 1, 1, 1)).values().items():  # it serialised what it got
+        after = [engine[at : at + 32] for at in occurrences(engine, name.encode() + b"\0")]
+        assert any(np.array(values, np.int32).tobytes() in text for text in after), name
+
+
+def occurrences(text: bytes, part: bytes) -> list[int]:
+    """Where each ends."""
+    return [match.end() for match in re.finditer(re.escape(part), text)]
 
 
 @pytest.mark.parametrize(("dtype", "number"), [(np.float32, FLOAT32), (np.float16, FLOAT16)])
