@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,7 +90,7 @@ class CudaDevice:
         device = cuda.Device(index)
         self.name = device.name()
         self.target = "sm{}{}".format(*device.compute_capability())
-        self._context = device.retain_primary_context()
+        self._context = _primary_context(index)
         self._streams: dict[int, Any] = {}
         self._memory: dict[int, Any] = {}
 
@@ -141,13 +142,20 @@ class CudaDevice:
         self._cuda.memcpy_dtoh_async(array, address, self._streams[stream])
 
     def close(self) -> None:
-        """See `Device`. The context goes with its last user."""
+        """See `Device`."""
         with self.entered():
             self._streams.clear()
             for memory in self._memory.values():
                 memory.free()
             self._memory.clear()
-        self._context.detach()
+
+
+@cache
+def _primary_context(index: int) -> Any:
+    """CUDA's primary context of a GPU. It stays for the life of the process, as it does for TensorRT and liblpsnet."""
+    import pycuda.driver as cuda
+
+    return cuda.Device(index).retain_primary_context()
 
 
 class Buffers:
