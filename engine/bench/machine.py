@@ -11,7 +11,7 @@ from time import perf_counter, process_time
 import lpsnet
 
 from .energy import EnergyMeter
-from .results import Case, Conditions, Machine, SubjectResult
+from .results import Conditions, Machine, SubjectResult
 
 _PACKAGES = ("torch", "onnxruntime", "numpy", "opencv-python-headless", "matplotlib", "transformers", "torchvision")
 _NVIDIA_SMI = 10
@@ -88,6 +88,9 @@ def warnings(found: Conditions, subjects: tuple[SubjectResult, ...]) -> tuple[st
     before, after = found.mhz_before, found.mhz_after
     if before and after and abs(after - before) > _CLOCK * before:
         lines.append(f"the clock of the processors went from {before:.0f} to {after:.0f} MHz")
+    inputs = {subject.input for subject in subjects if subject.input is not None}
+    if len(inputs) > 1:
+        lines.append("the networks have inputs of different sizes: " + ", ".join(f"{h}x{w}" for h, w in sorted(inputs)))
     for subject in subjects:
         if subject.measured is None:
             continue
@@ -98,11 +101,6 @@ def warnings(found: Conditions, subjects: tuple[SubjectResult, ...]) -> tuple[st
         if len(rounds) < _FEW_ROUNDS:
             lines.append(f"{subject.name}: p90 and p99 of {len(rounds)} rounds say little")
     return tuple(lines)
-
-
-def case_warnings(case: Case) -> str:
-    """Those of a case in one line."""
-    return "; ".join(case.warnings)
 
 
 def _processor() -> str:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter, process_time
 
-from lpsnet.inference import StageTimer
 from lpsnet.structures import PanopticResult
 
 from .energy import EnergyMeter
 from .results import Measured, Stage, Times
-from .stages import watching_ms
+from .stages import WorkTimer, watching_ms
 from .subjects import Subject
 
 
@@ -23,6 +22,7 @@ class _Taken:
     processor: list[float] = field(default_factory=list)
     energy: list[float] = field(default_factory=list)
     staged: list[dict[str, float]] = field(default_factory=list)
+    staged_work: list[dict[str, float]] = field(default_factory=list)
     staged_totals: list[float] = field(default_factory=list)
     result: PanopticResult | None = None
 
@@ -84,7 +84,7 @@ def measure(
 
 
 def _run_round(subject: Subject, taken: _Taken, paths: Sequence[Path], staged: bool, meter: EnergyMeter) -> None:
-    timer = StageTimer()
+    timer = WorkTimer()
     gc.collect()
     joules, work, begin = meter.joules(), process_time(), perf_counter()
     result = subject.run(paths, timer, False)
@@ -97,11 +97,12 @@ def _run_round(subject: Subject, taken: _Taken, paths: Sequence[Path], staged: b
     if subject.stages_apart:
         if not staged:
             return
-        timer = StageTimer()
+        timer = WorkTimer()
         begin = perf_counter()
         subject.run(paths, timer, True)
         end = perf_counter()
-    taken.staged.append(subject.stages(timer))
+    taken.staged.append(subject.stages(timer.timings))
+    taken.staged_work.append(subject.stages(timer.work))
     taken.staged_totals.append(1e3 * (end - begin))
 
 
@@ -109,6 +110,7 @@ def _measured(subject: Subject, taken: _Taken, batch: int) -> Measured:
     times = Times.of(taken.rounds)
     names = list(taken.staged[0]) if taken.staged else []
     stages = {name: Times.of([s[name] for s in taken.staged]) for name in names}
+    work = {name: Times.of([s[name] for s in taken.staged_work]).median for name in names}
     total = sum(t.median for t in stages.values()) or 1.0
     result = taken.result
     return Measured(
@@ -116,7 +118,7 @@ def _measured(subject: Subject, taken: _Taken, batch: int) -> Measured:
         tuple(taken.processor),
         times,
         1e3 * batch / times.median,
-        tuple(Stage(name, t, t.median / total) for name, t in stages.items()),
+        tuple(Stage(name, t, t.median / total, work[name]) for name, t in stages.items()),
         Times.of(taken.staged_totals).median if taken.staged_totals else 0.0,
         watching_ms(len(names) + 1),
         len(result.detections or ()) if result else 0,

@@ -1,6 +1,7 @@
 """Pictures of results. They need matplotlib, which the extra `bench` brings."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ def write_plots(folder: Path, results: Results) -> list[Path]:
         ModuleNotFoundError: matplotlib is missing; the message says how to get it.
         OSError: the folder cannot be written to.
     """
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("plots: expected matplotlib to be installed; install lpsnet[bench]") from None
+    expect_matplotlib()
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -44,6 +44,12 @@ def write_plots(folder: Path, results: Results) -> list[Path]:
         pyplot.close(figure)
         written.append(path)
     return written
+
+
+def expect_matplotlib() -> None:
+    """Raises ModuleNotFoundError, which says how to get it, where matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("plots: expected matplotlib to be installed, or --no-plots; install lpsnet[bench]")
 
 
 def _draw_stages(pyplot: Any, results: Results) -> Any:

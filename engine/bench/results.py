@@ -32,11 +32,17 @@ class Times:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a network. `share` is of the sum of all stages."""
+    """One stage of a network.
+
+    Attributes:
+        share: of the sum of all stages, 0..1.
+        processor_ms: median time of the processor, all threads.
+    """
 
     name: str
     times: Times
     share: float
+    processor_ms: float
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Literal
 
 import numpy as np
 
-from lpsnet.config import PostprocessConfig, RuntimeConfig, get_recipe
+from lpsnet.config import PostprocessConfig, Recipe, RuntimeConfig
 from lpsnet.inference import postprocess
 from lpsnet.models.lpsnet import LPSNet
 
@@ -36,9 +35,7 @@ def fit(values: Sequence[float], ms: Sequence[float]) -> tuple[float, float]:
     return float(exponent), 1.0 - float((rest**2).sum()) / spread if spread > 0 else 1.0
 
 
-def scaling(
-    recipe: str, full: tuple[int, int], rounds: int, threads: int, only: Literal["postprocess", "all"] = "all"
-) -> tuple[Series, ...]:
+def scaling(recipe: Recipe, full: tuple[int, int], rounds: int, threads: int) -> tuple[Series, ...]:
     """Times the post-processing over made-up scenes, and the whole way with random weights, on the CPU.
 
     Args:
@@ -47,58 +44,50 @@ def scaling(
             at up to half of it, so that this ends in minutes.
         rounds: that are timed, after one that is not; each runs all points of a series in turn.
         threads: of the CPU; 0 leaves them as they are.
-        only: leaves the whole way out.
     """
-    found = [
+    return (
         _postprocess_sizes(recipe, full, rounds),
         _postprocess_boxes(recipe, full, rounds),
         _postprocess_classes(recipe, full, rounds),
-    ]
-    if only == "all":
-        found += _whole(recipe, full, rounds, threads)
-    return tuple(found)
+        *_whole(recipe, full, rounds, threads),
+    )
 
 
-def _postprocess_sizes(recipe: str, full: tuple[int, int], rounds: int) -> Series:
-    categories, config = get_recipe(recipe).categories, get_recipe(recipe).postprocess
+def _postprocess_sizes(recipe: Recipe, full: tuple[int, int], rounds: int) -> Series:
+    categories, config = recipe.categories, recipe.postprocess
     runs = {}
     for size in _sizes(full, (1 / 16, 1 / 4, 1 / 2, 1, 2)):
         runs[size[0] * size[1] / 1e6] = _postprocess(size, 40, len(categories), config)
     return _series("postprocess", "megapixels", f"40 objects of 96 x 96, {len(categories)} classes", runs, rounds)
 
 
-def _postprocess_boxes(recipe: str, full: tuple[int, int], rounds: int) -> Series:
-    own = get_recipe(recipe)
+def _postprocess_boxes(recipe: Recipe, full: tuple[int, int], rounds: int) -> Series:
     counts = (20, 40, 80, 160, 320)
     runs = {}
     for count in counts:
-        config = replace(own.postprocess, max_detections=count, topk=10 * count)
-        runs[float(count)] = _postprocess(full, count, len(own.categories), config)
-    fixed = f"{full[0]} x {full[1]}, {len(own.categories)} classes, ten candidates a level for each box"
+        config = replace(recipe.postprocess, max_detections=count, topk=10 * count)
+        runs[float(count)] = _postprocess(full, count, len(recipe.categories), config)
+    fixed = f"{full[0]} x {full[1]}, {len(recipe.categories)} classes, ten candidates a level for each box"
     return _series("postprocess", "boxes", fixed, runs, rounds)
 
 
-def _postprocess_classes(recipe: str, full: tuple[int, int], rounds: int) -> Series:
-    config = get_recipe(recipe).postprocess
+def _postprocess_classes(recipe: Recipe, full: tuple[int, int], rounds: int) -> Series:
+    config = recipe.postprocess
     runs = {float(count): _postprocess(full, 40, count, config) for count in (8, 16, 32, 64, 128)}
     return _series("postprocess", "classes", f"{full[0]} x {full[1]}, 40 objects of 96 x 96", runs, rounds)
 
 
-def _whole(recipe: str, full: tuple[int, int], rounds: int, threads: int) -> list[Series]:
+def _whole(recipe: Recipe, full: tuple[int, int], rounds: int, threads: int) -> list[Series]:
     half = _sizes(full, (1 / 4,))[0]
-    everything = {"score_threshold": 0.0, "paste_score": 0.0}
-    own = get_recipe(recipe)
+    everything = replace(recipe.postprocess, score_threshold=0.0, paste_score=0.0)
     sizes = {
-        h * w / 1e6: _network(recipe, (h, w), None, replace(own.postprocess, **everything), threads)
+        h * w / 1e6: _network(recipe, (h, w), None, everything, threads)
         for h, w in _sizes(full, (1 / 16, 1 / 8, 1 / 4))
     }
     boxes = {
-        float(n): _network(recipe, half, None, replace(own.postprocess, **everything, max_detections=n), threads)
-        for n in (25, 100, 400)
+        float(n): _network(recipe, half, None, replace(everything, max_detections=n), threads) for n in (25, 100, 400)
     }
-    classes = {
-        float(n): _network(recipe, half, n, replace(own.postprocess, **everything), threads) for n in (8, 32, 128)
-    }
+    classes = {float(n): _network(recipe, half, n, everything, threads) for n in (8, 32, 128)}
     at = f"{half[0]} x {half[1]}, random weights"
     return [
         _series("whole", "megapixels", "random weights", sizes, rounds),
@@ -114,12 +103,11 @@ def _postprocess(size: tuple[int, int], boxes: int, classes: int, config: Postpr
 
 
 def _network(
-    recipe: str, size: tuple[int, int], classes: int | None, config: PostprocessConfig, threads: int
+    recipe: Recipe, size: tuple[int, int], classes: int | None, config: PostprocessConfig, threads: int
 ) -> Callable[[], object]:
-    own = get_recipe(recipe)
-    sizes = replace(own.input, short_side=min(size), max_side=max(size))
+    sizes = replace(recipe.input, short_side=min(size), max_side=max(size))
     backend = open_torch(
-        LPSNet(replace(own, input=sizes, classes=made_categories(classes) if classes else own.classes)),
+        LPSNet(replace(recipe, input=sizes, classes=made_categories(classes) if classes else recipe.classes)),
         RuntimeConfig(threads=threads),
     )
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)

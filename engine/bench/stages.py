@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 from lpsnet.inference import StageTimer
@@ -32,6 +32,25 @@ NETWORK_STAGES = (
 """Stages of the networks here that are no pre- or post-processing, or cannot be told from it (pipeline, model)."""
 BEFORE = ("read", "upload", "preprocess")
 _EMPTY_RUNS = 200
+
+
+class WorkTimer(StageTimer):
+    """A `StageTimer` that takes the time of the processor too, of all threads: what a busy machine changes little.
+
+    Attributes:
+        work: milliseconds of the processor per stage.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        begin = process_time()
+        with super().__call__(stage):
+            yield
+        self.work[stage] = 1e3 * (process_time() - begin)
 
 
 class NetworkWatch:

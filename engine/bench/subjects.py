@@ -72,14 +72,14 @@ class Subject(Protocol):
     def run(self, paths: Sequence[Path], timer: StageTimer, staged: bool) -> PanopticResult:
         """Reads the images of a batch and takes them to panoptic maps on the host, of which the last is returned."""
 
-    def stages(self, timer: StageTimer) -> dict[str, float]:
-        """Milliseconds per stage of a run with this timer, in order, none within another."""
+    def stages(self, timings: dict[str, float]) -> dict[str, float]:
+        """Of what a timer took of a run: milliseconds per stage, in order, none within another."""
 
     def costs(self) -> tuple[PartCost, ...]:
         """Parameters and multiply-accumulates per part; none where they are not known."""
 
 
-def parse_size(text: str) -> tuple[int, int] | None:
+def expect_size(text: str) -> tuple[int, int] | None:
     """(height, width) of the images: of ``800`` with the sides of COCO's images, of ``1024x2048``; None of ``own``.
 
     Raises:
@@ -168,13 +168,15 @@ class _Ours:
         with timer("pipeline"):
             return [result.to_host() for result in backend.submit(images, self._config)][-1]
 
-    def stages(self, timer: StageTimer) -> dict[str, float]:
-        return split_network(timer.timings, self._watch.parts if self._watch else ())
+    def stages(self, timings: dict[str, float]) -> dict[str, float]:
+        return split_network(timings, self._watch.parts if self._watch else ())
 
     def costs(self) -> tuple[PartCost, ...]:
-        from lpsnet.models.macs import network_costs
-
         if self.input is None:
+            return ()
+        try:
+            from lpsnet.models.macs import network_costs
+        except ModuleNotFoundError:  # of torch, which an exported model runs without
             return ()
         costs = network_costs(self._backend.recipe, self.input)
         return tuple(PartCost(name, c.parameters, c.macs) for name, c in costs.items())
@@ -213,7 +215,7 @@ class _Theirs:
         limit_threads(plan.threads)
         torch.manual_seed(0)
         recipe = at_size(recipe_of(plan.recipe), plan.image)
-        self.input = None if plan.image is None else recipe.input.padded(*recipe.input.resized(*plan.image))
+        self.input = None
         self.postprocess = ""
         self.runs_on = f"torch {torch.__version__} on {plan.device}, {plan.precision}"
         self._name, self._recipe, self._baseline = plan.name, recipe, plan.name in BASELINES
@@ -224,6 +226,8 @@ class _Theirs:
 
             self._pipeline: Any = TwoStagePipeline(self._build(), plan.device, DTYPES[plan.precision])
             self.postprocess = f"{self._pipeline.model.config.detections} detections"
+            if plan.image is not None:
+                self.input = recipe.input.padded(*recipe.input.resized(*plan.image))
         else:
             if plan.precision != "fp32":
                 raise ValueError(f"precision: expected fp32 for {plan.name}, got {plan.precision}")
@@ -234,8 +238,8 @@ class _Theirs:
             image = read_image(paths[0])
         return self._pipeline.predict(image, timer)
 
-    def stages(self, timer: StageTimer) -> dict[str, float]:
-        return dict(timer.timings)
+    def stages(self, timings: dict[str, float]) -> dict[str, float]:
+        return dict(timings)
 
     def costs(self) -> tuple[PartCost, ...]:
         from lpsnet.baselines.two_stage import two_stage_costs

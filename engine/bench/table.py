@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from .results import Case, Results, SubjectResult
+from .results import Case, Results, Series, SubjectResult
 from .stages import postprocess_share
 
 PAPER = (
@@ -19,7 +19,8 @@ PAPER = (
 CSV_COLUMNS = (
     *("size", "image", "input", "batch", "precision", "subject", "runs_on", "weights", "failed"),
     *("median_ms", "p90_ms", "p99_ms", "processor_ms", "images_per_s", "peak_mb", "before_mb", "device_mb"),
-    *("parameters", "macs", "energy_j", "stage", "stage_median_ms", "stage_p90_ms", "stage_p99_ms", "stage_peak_mb"),
+    *("parameters", "macs", "energy_j", "stage", "stage_median_ms"),
+    *("stage_p90_ms", "stage_p99_ms", "stage_processor_ms", "stage_peak_mb"),
 )
 
 
@@ -48,20 +49,40 @@ def _csv_rows(case: Case, s: SubjectResult) -> Iterator[tuple[object, ...]]:
     peaks = {m.name: m.host_mb for m in memory.stages} if memory else {}
     for stage in measured.stages if measured else ():
         t = stage.times
-        yield (*head, *numbers, stage.name, t.median, t.p90, t.p99, peaks.get(stage.name, ""))
+        yield (*head, *numbers, stage.name, t.median, t.p90, t.p99, stage.processor_ms, peaks.get(stage.name, ""))
     if measured is None or not measured.stages:
-        yield (*head, *numbers, "", "", "", "", "")
+        yield (*head, *numbers, *("",) * 6)
 
 
 def case_table(case: Case) -> Table:
     """The networks of a case, for the terminal."""
     title = f"size {case.size}, batch {case.batch}, {case.precision}: milliseconds"
     table = Table("network", title=title)
-    columns = ("median", "p90", "p99", "processor", "images/s", "postprocess", "peak MB", "above start", "GMAC", "M par.")
+    columns = (
+        "median",
+        "p90",
+        "p99",
+        "processor",
+        "images/s",
+        "postprocess",
+        "peak MB",
+        "above start",
+        "GMAC",
+        "M par.",
+    )
     for column in columns:
         table.add_column(column, justify="right")
     for s in case.subjects:
         table.add_row(s.name, *(("failed",) + ("",) * 9 if s.measured is None else row(s)))
+    return table
+
+
+def scaling_table(series: Sequence[Series]) -> Table:
+    """How the cost grows, for the terminal."""
+    table = Table("what", "against", "from ... to", "milliseconds", "exponent", "R2", title="ms ~ value ** exponent")
+    for s in series:
+        ends = f"{s.values[0]:.4g} ... {s.values[-1]:.4g}"
+        table.add_row(s.what, s.against, ends, f"{s.ms[0]:.1f} ... {s.ms[-1]:.1f}", f"{s.exponent:.2f}", f"{s.r2:.2f}")
     return table
 
 
