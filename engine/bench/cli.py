@@ -36,6 +36,7 @@ class Arguments:
             this HEIGHTxWIDTH.
         scaling_rounds: that are timed for it.
         plots: draw the pictures; that needs matplotlib (lpsnet[bench]).
+        title: of the results, on the page that is made of them.
         note: on the circumstances, kept with the results.
     """
 
@@ -45,6 +46,7 @@ class Arguments:
     scaling: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="H W")] = None
     scaling_rounds: int = 5
     plots: bool = True
+    title: str = ""
     note: str = ""
 
 
@@ -93,6 +95,7 @@ def run(arguments: Arguments, command: str, console: Console, errors: Console) -
         arguments.job.warmup,
         tuple(path.name for path in sources),
         absent=absent,
+        title=arguments.title,
     )
 
     def say(line: str) -> None:

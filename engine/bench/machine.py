@@ -14,6 +14,8 @@ from .energy import EnergyMeter
 from .results import Conditions, Machine, SubjectResult
 
 _PACKAGES = ("torch", "onnxruntime", "numpy", "opencv-python-headless", "matplotlib", "transformers", "torchvision")
+_VARIABLES = ("OMP_", "KMP_", "GOMP_", "MKL_NUM", "OPENBLAS_NUM", "MALLOC_", "LPSNET_")
+"""Beginnings of the names of variables that change times or memory."""
 _NVIDIA_SMI = 10
 """Seconds that nvidia-smi is waited for."""
 _BUSY = 0.1
@@ -43,6 +45,7 @@ def machine_card() -> Machine:
         tuple(packages),
         tuple(gpus.split("; ")) if gpus else (),
         EnergyMeter().source,
+        tuple(sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(_VARIABLES))),
     )
 
 

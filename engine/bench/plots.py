@@ -7,14 +7,15 @@ from typing import Any
 
 from .results import Case, Results, SubjectResult
 
-_DPI = 120
+PICTURES = ("latency_stages", "latency_size", "memory_size", "cost_scaling")
+_DPI = 100
 
 
 def write_plots(folder: Path, results: Results) -> list[Path]:
     """Writes a PNG for each picture that there are results for.
 
     Returns:
-        Their paths: latency_stages, latency_size, memory_size and cost_scaling, as far as there are results for them.
+        Their paths, of `PICTURES`, as far as there are results for them.
 
     Raises:
         ModuleNotFoundError: matplotlib is missing; the message says how to get it.
@@ -28,12 +29,7 @@ def write_plots(folder: Path, results: Results) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, draw in (
-        ("latency_stages", _draw_stages),
-        ("latency_size", _draw_latency),
-        ("memory_size", _draw_memory),
-        ("cost_scaling", _draw_scaling),
-    ):
+    for name, draw in zip(PICTURES, (_draw_stages, _draw_latency, _draw_memory, _draw_scaling), strict=True):
         figure = draw(pyplot, results)
         if figure is None:
             continue
@@ -64,18 +60,18 @@ def _draw_stages(pyplot: Any, results: Results) -> Any:
         return None
     names = list(dict.fromkeys(stage.name for _, stages in bars for stage in stages))
     colours = pyplot.get_cmap("tab20")
-    figure, axes = pyplot.subplots(figsize=(10, 1.5 + 0.7 * len(bars)))
+    figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.6 * len(bars)))
     for i, (_, stages) in enumerate(bars):
         left = 0.0
         for stage in stages:
             colour = colours(names.index(stage.name) % 20)
-            axes.barh(i, stage.times.median, left=left, color=colour)
-            left += stage.times.median
+            axes.barh(i, stage.processor_ms, left=left, color=colour)
+            left += stage.processor_ms
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours(i % 20)) for i in range(len(names))]
-    axes.legend(handles, names, fontsize=7, ncol=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(handles, names, fontsize=6, ncol=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("milliseconds (medians of the stages)")
+    axes.set_xlabel("milliseconds of the processor, all threads (medians of the stages)")
     return figure
 
 

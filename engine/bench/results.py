@@ -217,6 +217,7 @@ class Machine:
         versions: such as ``torch 2.13.0``.
         limit: processors that the control group allows; None without a limit.
         energy: where the joules are from.
+        environment: variables that change how threads wait and how many there are, NAME=VALUE.
     """
 
     processor: str
@@ -227,6 +228,7 @@ class Machine:
     versions: tuple[str, ...]
     gpus: tuple[str, ...]
     energy: str
+    environment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ class Results:
     cases: tuple[Case, ...] = ()
     scaling: tuple[Series, ...] = ()
     absent: tuple[Absent, ...] = ()
+    title: str = ""
     schema: int = SCHEMA
 
 

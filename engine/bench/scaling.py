@@ -15,8 +15,6 @@ from .results import Series
 from .scene import made_categories, made_outputs
 from .stages import StageTimer
 
-LINEAR = 1.1
-"""An exponent up to this counts as linear: what is left is for noise and caches."""
 _BOX_SIDE = 96.0
 
 
