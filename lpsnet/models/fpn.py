@@ -52,9 +52,12 @@ class FeaturePyramid(nn.Module):
 
     def top_down(self, features: Sequence[Tensor], valid: Size) -> list[Tensor]:
         """P2..P5 alone, from the arguments of `forward`."""
-        laterals = [lateral(c) for lateral, c in zip(self.lateral, features, strict=True)]
+        x = self.lateral[-1](features[-1])
         if self.context is not None:
-            laterals[-1] = laterals[-1] + self.context(features[-1], valid)
-        for i in range(len(laterals) - 1, 0, -1):
-            laterals[i - 1] = laterals[i - 1] + functional.interpolate(laterals[i], scale_factor=2.0, mode="nearest")
-        return [output(x) for output, x in zip(self.output, laterals, strict=True)]
+            x = x + self.context(features[-1], valid)
+        levels = [self.output[-1](x)]
+        # A level after the other, from the coarsest on, so that few maps of the finest are kept at a time.
+        for i in range(len(features) - 2, -1, -1):
+            x = functional.interpolate(x, scale_factor=2.0, mode="nearest").add_(self.lateral[i](features[i]))
+            levels.append(self.output[i](x))
+        return levels[::-1]

@@ -1,6 +1,6 @@
 """Normalisation layers: frozen, over one map, and over all the levels that share a head."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +50,14 @@ class LevelNormReLU(nn.Module):
         super().__init__()
         self.norm = build_norm(config, channels)
 
+    @property
+    def joint(self) -> bool:
+        """Whether what becomes of a level depends on the others."""
+        return self.training and not isinstance(self.norm, nn.GroupNorm)
+
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Levels [N, C, h_i, w_i] to levels of the same sizes."""
-        if isinstance(self.norm, nn.GroupNorm) or not self.training:
+        if not self.joint:
             return [functional.relu(self.norm(x), inplace=True) for x in levels]
         # All pixels as one channels-last map [1, C, pixels, 1]: one copy when the levels are channels-last themselves.
         pixels = [x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels]
@@ -63,3 +68,23 @@ class LevelNormReLU(nn.Module):
             part.view(x.shape[0], x.shape[2], x.shape[3], x.shape[1]).permute(0, 3, 1, 2)
             for part, x in zip(parts, levels, strict=True)
         ]
+
+
+def through_layers(layers: Iterable[nn.Module], norms: Iterable[nn.Module], levels: Sequence[Tensor]) -> list[Tensor]:
+    """Takes every level through all layers, each followed by its `LevelNormReLU`.
+
+    Where levels do not depend on each other it goes level by level, so that the maps of one are kept at a time.
+    """
+    pairs = list(zip(layers, norms, strict=True))
+    if not any(norm.joint for _, norm in pairs):
+        return [_through_layers(pairs, level) for level in levels]
+    x = list(levels)
+    for layer, norm in pairs:
+        x = norm([layer(y) for y in x])
+    return x
+
+
+def _through_layers(pairs: Sequence[tuple[nn.Module, nn.Module]], x: Tensor) -> Tensor:
+    for layer, norm in pairs:
+        (x,) = norm([layer(x)])
+    return x

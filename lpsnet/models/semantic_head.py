@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from lpsnet.config import ModelConfig
 from lpsnet.models.deform import DeformConv2d
-from lpsnet.models.norm import LevelNormReLU
+from lpsnet.models.norm import LevelNormReLU, through_layers
 
 NUM_LEVELS = 4
 
@@ -29,9 +29,7 @@ class SemanticHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """P2..P5, [N, fpn_channels, h, w] each, to logits float32[N, num_classes, H / 4, W / 4]."""
-        x = list(levels)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = norm([layer(y) for y in x])
+        x = through_layers(self.layers, self.norms, levels)
         logits, *coarser = (classifier(y).float() for classifier, y in zip(self.classifiers, x, strict=True))
         for level, y in enumerate(coarser, 1):  # by whole factors, so that exported graphs hold no size
             logits = logits + functional.interpolate(y, scale_factor=2.0**level, mode="bilinear", align_corners=False)
