@@ -1,8 +1,7 @@
 """``python -m lpsnet.engine.bench.page benchmarks/results docs/benchmarks.md`` makes the page of result files."""
 
-import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from rich.console import Console
 
 from lpsnet import atomic
 
-from .goals import verdicts
-from .plots import PICTURES
+from .goals import Verdict, verdicts
+from .plots import write_plots
 from .results import Case, Machine, Results, Series, SubjectResult, read_results
 from .table import PAPER, by, row
 
@@ -39,10 +38,10 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes the page of a folder of results, and puts the pictures beside it.
+    """Writes the page of a folder of results, and draws its pictures.
 
     Attributes:
-        results: folder with bench_*.json, and for each a folder of that name, without .json, with pictures.
+        results: folder with bench_*.json.
         page: the file; pictures go to `images` beside it.
     """
 
@@ -55,9 +54,9 @@ def main(args: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=args)
     try:
         found = results_in(arguments.results)
-        pictures = copy_pictures(arguments.results, arguments.page.parent / "images", found)
+        pictures = draw_pictures(found, arguments.page.parent / "images")
         atomic.write_bytes(arguments.page, page(found, pictures).encode())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         Console(stderr=True, soft_wrap=True).print(f"page: {error}", style="red", markup=False)
         sys.exit(1)
 
@@ -74,21 +73,16 @@ def results_in(folder: Path) -> dict[str, Results]:
     return found
 
 
-def copy_pictures(results: Path, target: Path, found: Iterable[str]) -> dict[str, list[str]]:
-    """Copies the pictures of each result to the target, as STEM_PICTURE.png; returns their names."""
-    copied: dict[str, list[str]] = {}
-    for stem in found:
-        for picture in PICTURES:
-            source, name = results / stem / f"{picture}.png", f"{stem}_{picture}.png"
-            if source.is_file():
-                target.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target / name)
-            if (target / name).is_file():
-                copied.setdefault(stem, []).append(name)
-    return copied
+def draw_pictures(found: Mapping[str, Results], folder: Path) -> dict[str, list[str]]:
+    """Draws the pictures of each result as STEM_PICTURE.png; returns their names.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is missing.
+    """
+    return {stem: [p.name for p in write_plots(folder, results, f"{stem}_")] for stem, results in found.items()}
 
 
-def page(found: dict[str, Results], pictures: dict[str, list[str]]) -> str:
+def page(found: Mapping[str, Results], pictures: Mapping[str, Sequence[str]]) -> str:
     """The text. `pictures` are the names of files in images/, by the results' names."""
     blocks = [_HEAD]
     for stem, results in found.items():
@@ -191,12 +185,12 @@ def _scaling(series: Sequence[Series]) -> Iterator[str]:
     yield _table(("what", "against", "at", "milliseconds", "exponent", "R2"), rows)
 
 
-def _verdicts(found: Sequence) -> str:
-    rows = [
-        [v.what, f"{v.bound} {v.wanted:g}", f"{v.found:.3f}" if v.found < 0.1 else f"{v.found:.2f}", v.reached]
-        for v in found
-    ]
-    return _table(("goal", "wanted", "found", ""), [[*r[:3], "reached" if r[3] else "**missed**"] for r in rows])
+def _verdicts(found: Sequence[Verdict]) -> str:
+    rows = []
+    for v in found:
+        number = f"{v.found:.4f}" if v.found < 0.1 else f"{v.found:.2f}"
+        rows.append([v.what, f"{v.bound} {v.wanted:g}", number, "reached" if v.reached else "**missed**"])
+    return _table(("goal", "wanted", "found", ""), rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

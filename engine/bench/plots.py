@@ -11,8 +11,13 @@ PICTURES = ("latency_stages", "latency_size", "memory_size", "cost_scaling")
 _DPI = 100
 
 
-def write_plots(folder: Path, results: Results) -> list[Path]:
+def write_plots(folder: Path, results: Results, prefix: str = "") -> list[Path]:
     """Writes a PNG for each picture that there are results for.
+
+    Args:
+        folder: is made where it is not there.
+        results: what is drawn.
+        prefix: of the files' names.
 
     Returns:
         Their paths, of `PICTURES`, as far as there are results for them.
@@ -33,7 +38,7 @@ def write_plots(folder: Path, results: Results) -> list[Path]:
         figure = draw(pyplot, results)
         if figure is None:
             continue
-        path = folder / f"{name}.png"
+        path = folder / f"{prefix}{name}.png"
         figure.tight_layout()
         # Without the version of matplotlib in the file, equal results give equal pictures.
         figure.savefig(path, dpi=_DPI, metadata={"Software": None})

@@ -56,7 +56,7 @@ def _postprocess_sizes(recipe: Recipe, full: tuple[int, int], rounds: int) -> Se
     runs = {}
     for size in _sizes(full, (1 / 16, 1 / 4, 1 / 2, 1, 2)):
         runs[size[0] * size[1] / 1e6] = _postprocess(size, 40, len(categories), config)
-    return _series("postprocess", "megapixels", f"40 objects of 96 x 96, {len(categories)} classes", runs, rounds)
+    return series_of("postprocess", "megapixels", f"40 objects of 96 x 96, {len(categories)} classes", runs, rounds)
 
 
 def _postprocess_boxes(recipe: Recipe, full: tuple[int, int], rounds: int) -> Series:
@@ -66,13 +66,13 @@ def _postprocess_boxes(recipe: Recipe, full: tuple[int, int], rounds: int) -> Se
         config = replace(recipe.postprocess, max_detections=count, topk=10 * count)
         runs[float(count)] = _postprocess(full, count, len(recipe.categories), config)
     fixed = f"{full[0]} x {full[1]}, {len(recipe.categories)} classes, ten candidates a level for each box"
-    return _series("postprocess", "boxes", fixed, runs, rounds)
+    return series_of("postprocess", "boxes", fixed, runs, rounds)
 
 
 def _postprocess_classes(recipe: Recipe, full: tuple[int, int], rounds: int) -> Series:
     config = recipe.postprocess
     runs = {float(count): _postprocess(full, 40, count, config) for count in (8, 16, 32, 64, 128)}
-    return _series("postprocess", "classes", f"{full[0]} x {full[1]}, 40 objects of 96 x 96", runs, rounds)
+    return series_of("postprocess", "classes", f"{full[0]} x {full[1]}, 40 objects of 96 x 96", runs, rounds)
 
 
 def _whole(recipe: Recipe, full: tuple[int, int], rounds: int, threads: int) -> list[Series]:
@@ -88,9 +88,9 @@ def _whole(recipe: Recipe, full: tuple[int, int], rounds: int, threads: int) -> 
     classes = {float(n): _network(recipe, half, n, everything, threads) for n in (8, 32, 128)}
     at = f"{half[0]} x {half[1]}, random weights"
     return [
-        _series("whole", "megapixels", "random weights", sizes, rounds),
-        _series("whole", "boxes", at, boxes, rounds),
-        _series("whole", "classes", at, classes, rounds),
+        series_of("whole", "megapixels", "random weights", sizes, rounds),
+        series_of("whole", "boxes", at, boxes, rounds),
+        series_of("whole", "classes", at, classes, rounds),
     ]
 
 
@@ -121,7 +121,8 @@ def _round(side: float) -> int:
     return max(32, 32 * round(side / 32))
 
 
-def _series(what: str, against: str, fixed: str, runs: Mapping[float, Callable[[], object]], rounds: int) -> Series:
+def series_of(what: str, against: str, fixed: str, runs: Mapping[float, Callable[[], object]], rounds: int) -> Series:
+    """Times functions in turns, one per value of the quantity, after one round that is not timed, and fits them."""
     taken: dict[float, list[float]] = {value: [] for value in runs}
     for index in range(rounds + 1):
         for value, run in runs.items():

@@ -73,18 +73,20 @@ class LevelNormReLU(nn.Module):
 def through_layers(layers: Iterable[nn.Module], norms: Iterable[nn.Module], levels: Sequence[Tensor]) -> list[Tensor]:
     """Takes every level through all layers, each followed by its `LevelNormReLU`.
 
-    Where levels do not depend on each other it goes level by level, so that the maps of one are kept at a time.
+    Where levels do not depend on each other it goes level by level, so that few maps are there at a time. A list of
+    levels is emptied on the way: those that nobody else holds are freed when they are not needed any more.
     """
+    left = levels if isinstance(levels, list) else list(levels)
     pairs = list(zip(layers, norms, strict=True))
     if not any(norm.joint for _, norm in pairs):
-        return [_through_layers(pairs, level) for level in levels]
-    x = list(levels)
+        return [_through_layers(pairs, left.pop(0)) for _ in range(len(left))]
     for layer, norm in pairs:
-        x = norm([layer(y) for y in x])
-    return x
+        left[:] = norm([layer(x) for x in left])
+    return left
 
 
 def _through_layers(pairs: Sequence[tuple[nn.Module, nn.Module]], x: Tensor) -> Tensor:
     for layer, norm in pairs:
-        (x,) = norm([layer(x)])
+        x = layer(x)
+        (x,) = norm([x])
     return x
