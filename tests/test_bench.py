@@ -302,8 +302,17 @@ def test_the_page_has_all_that_was_found():
     series = Series("whole", "boxes", "here", (1.0, 2.0), (1.0, 2.0), 1.0, 1.0)
     failed = SubjectResult("panoptic_fpn", failed="RuntimeError: no memory")
     results = results_of(subject("lpsnet_r50", 100.0), subject("upsnet", 250.0), failed, scaling=(series,))
-    text = page({"bench_x": results}, {"bench_x": ["bench_x_memory_size.png"]})
-    for wanted in ("## T", "lpsnet-bench\n", "no memory", "**missed**", "reached", "Warnings: busy", "paper: ms"):
+    text = page({"bench_x": results}, {"bench_x": ["bench_x_memory_size.png"]}, {"bench_x": "It was slow.\n"})
+    for wanted in (
+        "## T",
+        "lpsnet-bench\n",
+        "no memory",
+        "**missed**",
+        "reached",
+        "Warnings: busy",
+        "paper: ms",
+        "It was slow.",
+    ):
         assert wanted in text
     assert "![bench x memory size](images/bench_x_memory_size.png)" in text
     assert "\n\n\n" not in text

@@ -29,7 +29,22 @@ libraries, weights); without an accelerator all of it is host memory. *GMAC* are
 UPSNet and Panoptic FPN are written here, from their papers, with the backbone, feature pyramid, norms and operators of
 the LPSNet beside them, so only the designs differ. Random weights do not change the work: every network gets its full
 number of boxes. How to look into a network's time is said in [profiling.md](profiling.md).
+
+```sh
+pip install 'lpsnet[bench]'
+lpsnet-bench --output out/bench  # the model that comes with the package, and a photograph
+lpsnet-bench --output out/bench photos/ --models lpsnet_lite0_camvid my.safetensors my.onnx --rounds 50
+lpsnet-bench --output out/bench --models lpsnet_r50_coco_800 --against upsnet panoptic_fpn mask2former_r50 \\
+    --sizes 800 882 964 1024x2048 --precisions fp32 bf16 --batches 1
+```
+
+A row is reproduced by the command of its section. `OMP_WAIT_POLICY=PASSIVE` keeps threads that wait from taking a
+processor from those that work: without it, torch, ONNX Runtime and the rest of the machine disturb each other.
 """
+_TABLE_1 = (
+    "In the form of the paper's Table 1. The columns *paper* are the paper's own numbers, on its GPU; it says neither "
+    "how memory nor how FLOPS were counted:"
+)
 _COLUMNS = (
     *("network", "median ms", "p90", "p99", "processor ms", "images/s", "postprocess", "peak MB", "above start"),
     *("GMAC", "M parameters"),
@@ -41,7 +56,7 @@ class Arguments:
     """Writes the page of a folder of results, and draws its pictures.
 
     Attributes:
-        results: folder with bench_*.json.
+        results: folder with bench_*.json; what bench_*.md of the same name says stands at the end of its section.
         page: the file; pictures go to `images` beside it.
     """
 
@@ -54,8 +69,9 @@ def main(args: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=args)
     try:
         found = results_in(arguments.results)
+        remarks = remarks_in(arguments.results, found)
         pictures = draw_pictures(found, arguments.page.parent / "images")
-        atomic.write_bytes(arguments.page, page(found, pictures).encode())
+        atomic.write_bytes(arguments.page, page(found, pictures, remarks).encode())
     except (ValueError, OSError, ImportError) as error:
         Console(stderr=True, soft_wrap=True).print(f"page: {error}", style="red", markup=False)
         sys.exit(1)
@@ -73,6 +89,12 @@ def results_in(folder: Path) -> dict[str, Results]:
     return found
 
 
+def remarks_in(folder: Path, stems: Iterable[str]) -> dict[str, str]:
+    """The remarks on results, by their stems; most have none."""
+    files = {stem: folder / f"{stem}.md" for stem in stems}
+    return {stem: path.read_text(encoding="utf-8") for stem, path in files.items() if path.is_file()}
+
+
 def draw_pictures(found: Mapping[str, Results], folder: Path) -> dict[str, list[str]]:
     """Draws the pictures of each result as STEM_PICTURE.png; returns their names.
 
@@ -82,11 +104,19 @@ def draw_pictures(found: Mapping[str, Results], folder: Path) -> dict[str, list[
     return {stem: [p.name for p in write_plots(folder, results, f"{stem}_")] for stem, results in found.items()}
 
 
-def page(found: Mapping[str, Results], pictures: Mapping[str, Sequence[str]]) -> str:
-    """The text. `pictures` are the names of files in images/, by the results' names."""
+def page(found: Mapping[str, Results], pictures: Mapping[str, Sequence[str]], remarks: Mapping[str, str]) -> str:
+    """The text.
+
+    Args:
+        found: results by name.
+        pictures: names of files in images/, by the results' names.
+        remarks: on results, by their names.
+    """
     blocks = [_HEAD]
     for stem, results in found.items():
-        blocks += _section(stem, results, pictures.get(stem, []))
+        blocks += _section(stem, results)
+        blocks += [remarks[stem]] if stem in remarks else []
+        blocks += [f"![{_words(name)}](images/{name})" for name in pictures.get(stem, [])]
     return "\n".join(block.rstrip("\n") + "\n" for block in blocks)
 
 
@@ -111,29 +141,30 @@ def _is_row(s: SubjectResult, label: str) -> bool:
     return s.measured is not None and (s.name == "upsnet" if label == "UPSNet" else s.name.startswith("lpsnet_r50"))
 
 
-def _section(stem: str, results: Results, pictures: Sequence[str]) -> Iterator[str]:
+def _words(name: str) -> str:
+    return name.removesuffix(".png").replace("_", " ")
+
+
+def _has_table_1(results: Results) -> bool:
+    sizes = {size for _, size, *_ in PAPER}
+    return any(s.name == "upsnet" for case in results.cases if case.size in sizes for s in case.subjects)
+
+
+def _section(stem: str, results: Results) -> Iterator[str]:
     yield f"## {results.title or stem}"
     yield _machine(results.machine, results)
     yield f"```sh\n{' '.join((*results.machine.environment, results.command))}\n```"
     for case in results.cases:
         yield from _case(case)
-    rows = table_1([results])
-    if any(case.size == size and case.subjects for case in results.cases for _, size, *_ in PAPER) and "upsnet" in {
-        s.name for case in results.cases for s in case.subjects
-    }:
-        yield (
-            "In the form of the paper's Table 1. The columns *paper* are the paper's own numbers, on its GPU, which "
-            "says neither how memory nor how FLOPS were counted:"
-        )
-        yield rows
+    if _has_table_1(results):
+        yield _TABLE_1
+        yield table_1([results])
     if results.scaling:
         yield from _scaling(results.scaling)
     if found := verdicts(results):
         yield _verdicts(found)
     for missing in results.absent:
         yield f"Absent: {missing.name} ({missing.reason})."
-    for name in pictures:
-        yield f"![{name.removesuffix('.png').replace('_', ' ')}](images/{name})"
 
 
 def _machine(machine: Machine, results: Results) -> str:

@@ -64,15 +64,15 @@ def _draw_stages(pyplot: Any, results: Results) -> Any:
     if not bars:
         return None
     names = list(dict.fromkeys(stage.name for _, stages in bars for stage in stages))
-    colours = pyplot.get_cmap("tab20")
+    colours = [colour for name in ("tab20", "tab20b") for colour in pyplot.get_cmap(name).colors]
     figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.6 * len(bars)))
     for i, (_, stages) in enumerate(bars):
         left = 0.0
         for stage in stages:
-            colour = colours(names.index(stage.name) % 20)
+            colour = colours[names.index(stage.name) % len(colours)]
             axes.barh(i, stage.processor_ms, left=left, color=colour)
             left += stage.processor_ms
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours(i % 20)) for i in range(len(names))]
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours[i % len(colours)]) for i in range(len(names))]
     axes.legend(handles, names, fontsize=6, ncol=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=8)
     axes.invert_yaxis()
