@@ -51,7 +51,7 @@ format: $(VENV)/.installed
 # The op tests over a library with AddressSanitizer and UndefinedBehaviorSanitizer, which GCC's runtime brings. Python is
 # not built with them, so their runtime is preloaded, with libstdc++ that they hook into. Leaks are not looked for: Python
 # itself leaves memory to the end of the process.
-SANITIZED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess deform_conv2d roi_align
+SANITIZED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess deform_conv2d fused_deform_conv2d roi_align
 SANITIZED_TESTS := $(wildcard $(SANITIZED_OPS:%=tests/test_%.py) tests/test_parallel.py)
 sanitize: $(VENV)/.installed
 	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPS_SANITIZE=ON
@@ -61,7 +61,7 @@ sanitize: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 0 $(SANITIZED_TESTS)
 
 # The same tests over the CUDA code, run on the CPU by tests/cuda_emulation. Minutes: each CUDA thread is a fiber.
-EMULATED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess roi_align logits_formats
+EMULATED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess roi_align fused_deform_conv2d logits_formats
 test-emulated: $(VENV)/.installed
 	$(BIN)/cmake -S . -B build/emulated -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPSNET_CUDA=EMULATED
 	$(BIN)/cmake --build build/emulated

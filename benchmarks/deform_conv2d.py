@@ -2,18 +2,23 @@
 
 Both sides get the same memory format. Random offsets are normal with 2 pixels of standard deviation; zero offsets are
 what a freshly initialised layer has. `--backward` prints the backward too, for information: it must reach nothing.
+
+On a GPU: the fused kernel in each dtype beside cuDNN's plain convolution, our columns and torchvision; the share is
+that of the arithmetic of a large dense product of matrices.
 """
 
 import argparse
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from gpu_timing import GpuReport, add_arguments, macs_per_us, on_gpu
 from timing import at_most, report
 
 from lpsnet.native.library import set_num_threads
 from lpsnet.ops import deform_conv2d
+from lpsnet.ops.deform_conv2d import by_columns
 
 SHAPE, OUT_CHANNELS = (1, 256, 200, 336), 128
 FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
@@ -25,8 +30,12 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--formats", choices=FORMATS, nargs="*", default=list(FORMATS))
     parser.add_argument("--backward", action="store_true", help="time the backward too")
-    parser.add_argument("--json", type=Path)
+    add_arguments(parser)
     arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on all sides
+        return on_gpu(measure, arguments.json)
     torch.set_num_threads(arguments.threads)
     set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -52,6 +61,66 @@ def main() -> int:
     if arguments.backward:
         backward_ratio(offset, bias)
     return report(rows, arguments.json) if rows else 0
+
+
+def measure(report: GpuReport, repeats: int) -> None:
+    """On a GPU, channels last, as a deployed network has it. torchvision knows NCHW only."""
+    torch.manual_seed(0)
+    macs = OUT_CHANNELS * SHAPE[1] * 9 * SHAPE[2] * SHAPE[3]
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        limit = macs / macs_per_us(report.device, dtype)
+        input, weight, bias = (
+            t.to(report.device, dtype)
+            for t in (torch.randn(SHAPE), torch.randn(OUT_CHANNELS, SHAPE[1], 3, 3) / 48, torch.randn(OUT_CHANNELS))
+        )
+        input, weight = (t.contiguous(memory_format=torch.channels_last) for t in (input, weight))
+        bias32 = bias.float()
+        for case, sigma in (("offsets of 2 pixels", 2.0), ("offsets of half a pixel", 0.5), ("no offsets", 0.0)):
+            offset = torch.randn(1, 18, *SHAPE[2:], device=report.device) * sigma
+
+            def ours(input=input, weight=weight, bias=bias32, offset=offset) -> torch.Tensor:
+                return deform_conv2d(input, offset, weight, bias, padding=1)
+
+            def conv(input=input, weight=weight, bias=bias) -> torch.Tensor:
+                return F.conv2d(input, weight, bias, padding=1)
+
+            def columns(input=input, weight=weight, bias=bias32, offset=offset) -> torch.Tensor:
+                out = torch.empty(1, OUT_CHANNELS, *SHAPE[2:], dtype=input.dtype, device=input.device)
+                by_columns(out, input, offset, weight, bias, (1, 1), (1, 1), (1, 1), None, 1)
+                return out
+
+            ways = {"ours": ours, "plain convolution": conv, "columns": columns, **peer(input, weight, bias, offset)}
+            name = f"{str(dtype)[6:]}, {case}"
+            rows = report.time(name, ways, repeats, dict.fromkeys(ways, limit))
+            if dtype == torch.float16:
+                throughput = 100 * rows["plain convolution"].median_us / rows["ours"].median_us
+                report.at_least(f"{name}, of the plain convolution's throughput", throughput, 50, "%")
+                if report.device.type == "cuda":
+                    ratio = 100 * extra_memory(ours) / extra_memory(columns)
+                    report.at_most(f"{name}, extra memory, of the columns'", ratio, 10, "%")
+
+
+def peer(
+    input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, offset: torch.Tensor
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """torchvision's, where it is installed, with its inputs in its layout already."""
+    try:
+        from torchvision.ops import deform_conv2d as theirs
+    except (ImportError, RuntimeError, OSError) as error:
+        print(f"torchvision: absent ({error})")
+        return {}
+    args = input.contiguous(), offset.to(input.dtype), weight.contiguous(), bias
+    return {"torchvision": lambda: theirs(*args, padding=1)}
+
+
+def extra_memory(function: Callable[[], torch.Tensor]) -> int:
+    """Bytes that a call takes from torch besides its result."""
+    size = function().nbytes
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    return torch.cuda.max_memory_allocated() - before - size
 
 
 def backward_ratio(offset: torch.Tensor, bias: torch.Tensor) -> None:

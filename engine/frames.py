@@ -15,7 +15,7 @@ from lpsnet.ops.resize_normalize import resize_normalize_into
 from lpsnet.structures import DenseOutputs
 
 from .dense_network import DenseNetwork
-from .device_result import ResultLayout
+from .result_layout import ResultLayout
 from .streams import Stream
 
 StageContext = Callable[[str], AbstractContextManager[None]]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lpsnet.config import RuntimeConfig
+from lpsnet.engine_file import is_engine
 from lpsnet.packaged import packaged_file
 
 from .backend import Backend
@@ -25,6 +26,10 @@ def open_backend(name_or_path: str | Path, runtime: RuntimeConfig) -> Backend:
         from .onnx_backend import open_onnx
 
         return open_onnx(path, runtime)
+    if is_engine(head):
+        from .tensorrt_backend import open_tensorrt
+
+        return open_tensorrt(path, runtime)
     raise ValueError(
         f"model: expected a checkpoint of lpsnet-train or a file of lpsnet-export, got {str(path)!r}, "
         f"{size} bytes that begin with {head[:_SHOWN_BYTES]!r}"

@@ -64,6 +64,7 @@ class Report:
         pq: panoptic quality in percent of artifact and checkpoint, where there was a truth to compare with.
         broken: the bounds that do not hold, in words.
         remarks: what a user should know and no bound forbids.
+        ran: False where the artifact does not run here, and what it was built from was compared in its place.
     """
 
     artifact: str
@@ -77,6 +78,7 @@ class Report:
     pq: dict[str, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    ran: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON."""

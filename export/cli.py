@@ -14,8 +14,16 @@ from rich.table import Table
 from lpsnet import atomic
 from lpsnet.artifact import Precision, Profile
 from lpsnet.config import DEFAULT_MODEL, EXPORT_BOUNDS, EXPORT_IMAGES, ExportBounds, RuntimeConfig
+from lpsnet.engine_file import Flavour
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+    from lpsnet.data.sample import Dataset
+    from lpsnet.models.lpsnet import LPSNet
+
     from .check import Report
 
 
@@ -25,11 +33,18 @@ class Arguments:
 
     Attributes:
         model: a packaged model or the path of a checkpoint.
-        to: the kind of artifact.
+        to: the kind of artifact. TensorRT builds an engine for the GPU of this machine, TensorRT-RTX for any of
+            `target`.
         output: the file; by default the name of the recipe in this folder.
-        profile: panoptic, from an image to its panoptic map, or dense, the network alone.
+        profile: panoptic, from an image to its panoptic map, or dense, the network alone; by default panoptic, for
+            engines dense, which is all that they can be.
         precision: of the network.
-        deform_conv: deformable convolutions as the standard operator, or as GridSample for runtimes without it.
+        deform_conv: deformable convolutions as the standard operator, in an engine our plugin, or as GridSample for
+            runtimes without it.
+        target: of TensorRT-RTX: the compute capabilities of the GPUs; by default sm86, sm89 and sm120.
+        min_size, opt_size, max_size: of an engine: heights and widths of the network's input that it takes and is
+            fastest at, multiples of 32; by default all that the recipe resizes images to.
+        timing_cache: of TensorRT: a file with what was measured in earlier builds, which is read and written.
         calibration: images, folders and globs that int8 measures its ranges on; by default those of `images`.
         images: images, folders and globs to compare on; by default made-up scenes and a photograph.
         limit: so many images are taken of each of the two, spread evenly.
@@ -37,18 +52,23 @@ class Arguments:
         split: part of it.
         samples: so many of its samples are taken; all by default.
         report: the file for all that was found; by default the output's name and .json.
-        device: that runs the artifact for the comparison.
+        device: that runs the artifact for the comparison; by default cpu, for engines cuda.
         relative_error: bound on the error of each dense output; by default that of the precision.
         agreement: bound on the share of pixels in the same segment; by default that of the precision.
         pq_loss: bound on the loss of panoptic quality, in points; by default that of the precision.
     """
 
     model: tyro.conf.Positional[str] = DEFAULT_MODEL
-    to: Literal["onnx"] = "onnx"
+    to: Literal["onnx", "tensorrt", "tensorrt-rtx"] = "onnx"
     output: Path | None = None
-    profile: Profile = "panoptic"
+    profile: Profile | None = None
     precision: Precision = "fp32"
     deform_conv: Literal["standard", "gridsample"] = "standard"
+    target: tuple[str, ...] = ()
+    min_size: tuple[int, int] | None = None
+    opt_size: tuple[int, int] | None = None
+    max_size: tuple[int, int] | None = None
+    timing_cache: Path | None = None
     calibration: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     limit: int = EXPORT_IMAGES
@@ -56,7 +76,7 @@ class Arguments:
     split: str = "val"
     samples: int | None = None
     report: Path | None = None
-    device: str = "cpu"
+    device: str | None = None
     relative_error: float | None = None
     agreement: float | None = None
     pq_loss: float | None = None
@@ -80,7 +100,8 @@ def main(args: Sequence[str] | None = None) -> None:
         errors.print(f"lpsnet-export: {remark}", style="yellow", markup=False)
     for bound in report.broken:
         errors.print(f"lpsnet-export: {bound}", style="red", markup=False)
-    Console().print(f"{'rejected' if report.broken else 'proven'}: [bold]{escape(report.artifact)}[/]")
+    verdict = "rejected" if report.broken else "proven" if report.ran else "built, not run"
+    Console().print(f"{verdict}: [bold]{escape(report.artifact)}[/]")
     sys.exit(1 if report.broken else 0)
 
 
@@ -88,13 +109,13 @@ def run(arguments: Arguments, errors: Console) -> "Report":
     """Exports as the arguments say, and writes the report."""
     from lpsnet.data.build import build_dataset
     from lpsnet.data.classes import expect_classes
-    from lpsnet.data.sample import Dataset, Subset
+    from lpsnet.data.sample import Subset
     from lpsnet.evaluation.evaluate import json_bytes
     from lpsnet.models.lpsnet import LPSNet
 
     from .images import ImageFiles, MadeUpImages
-    from .run import OnnxOptions, export_onnx
 
+    _expect_that_they_fit(arguments)
     if arguments.limit < 1:
         raise ValueError(f"limit: expected at least 1, got {arguments.limit}")
     if arguments.precision == "int8" and not (arguments.calibration or arguments.images):
@@ -108,20 +129,12 @@ def run(arguments: Arguments, errors: Console) -> "Report":
         expect_classes(model.recipe, labelled)
         count = len(labelled) if arguments.samples is None else min(arguments.samples, len(labelled))
         truth = Subset(labelled, range(count))
-    output = arguments.output or Path(f"{model.recipe.name}.onnx")
-    options = OnnxOptions(arguments.profile, arguments.precision, arguments.deform_conv)
-    with errors.status(f"exporting {model.recipe.name}") as status:
-        report = export_onnx(
-            model,
-            output,
-            options,
-            images,
-            calibration,
-            truth,
-            _bounds(arguments),
-            RuntimeConfig(device=arguments.device),
-            lambda stage: status.update(stage),
-        )
+    suffix = "onnx" if arguments.to == "onnx" else "engine"
+    output = arguments.output or Path(f"{model.recipe.name}.{suffix}")
+    if arguments.to == "onnx":
+        report = _export_onnx(arguments, model, output, images, calibration, truth, errors)
+    else:
+        report = _export_tensorrt(arguments.to, arguments, model, output, images, calibration, truth, errors)
     atomic.write_bytes(arguments.report or output.with_name(output.name + ".json"), json_bytes(report.to_dict()))
     return report
 
@@ -144,6 +157,77 @@ def tables(report: "Report") -> list[Table]:
     for name, value in report.milliseconds.items():
         whole.add_row(f"median ms per image, {name}", f"{value:.1f}")
     return [outputs, whole]
+
+
+def _expect_that_they_fit(arguments: Arguments) -> None:
+    """Raises ValueError for options that say nothing of this kind of artifact."""
+    if arguments.to != "onnx":
+        if arguments.profile == "panoptic":
+            raise ValueError(f"profile: expected dense for {arguments.to}, got panoptic")
+        return
+    for name in ("target", "min_size", "opt_size", "max_size", "timing_cache"):
+        if getattr(arguments, name):
+            option = name.replace("_", "-")
+            raise ValueError(f"{option}: expected none for onnx, got {getattr(arguments, name)}")
+
+
+def _export_onnx(
+    arguments: Arguments,
+    model: "LPSNet",
+    output: Path,
+    images: "Iterable[np.ndarray]",
+    calibration: "Iterable[np.ndarray] | None",
+    truth: "Dataset | None",
+    errors: Console,
+) -> "Report":
+    from .run import OnnxOptions, export_onnx
+
+    options = OnnxOptions(arguments.profile or "panoptic", arguments.precision, arguments.deform_conv)
+    with errors.status(f"exporting {model.recipe.name}") as status:
+        return export_onnx(
+            model,
+            output,
+            options,
+            images,
+            calibration,
+            truth,
+            _bounds(arguments),
+            RuntimeConfig(device=arguments.device or "cpu"),
+            lambda stage: status.update(stage),
+        )
+
+
+def _export_tensorrt(
+    flavour: Flavour,
+    arguments: Arguments,
+    model: "LPSNet",
+    output: Path,
+    images: "Iterable[np.ndarray]",
+    calibration: "Iterable[np.ndarray] | None",
+    truth: "Dataset | None",
+    errors: Console,
+) -> "Report":
+    from .tensorrt_build import BuildOptions
+    from .tensorrt_progress import BuildProgress
+    from .tensorrt_run import TensorrtOptions, export_tensorrt, size_range
+
+    sizes = size_range(model.recipe.input, arguments.min_size, arguments.opt_size, arguments.max_size)
+    build = BuildOptions(flavour, sizes, arguments.target, arguments.timing_cache)
+    runtime = RuntimeConfig(device=arguments.device or "cuda")
+    if not runtime.device.startswith("cuda"):
+        raise ValueError(f"device: expected cuda or cuda:N for {flavour}, got {runtime.device}")
+    with BuildProgress(errors) as progress:
+        return export_tensorrt(
+            model,
+            output,
+            TensorrtOptions(build, arguments.precision, arguments.deform_conv),
+            images,
+            progress,
+            calibration,
+            truth,
+            _bounds(arguments),
+            runtime,
+        )
 
 
 def _bounds(arguments: Arguments) -> ExportBounds:

@@ -26,13 +26,14 @@ _FLOAT_LAYERS = (
 the offsets of deformable convolutions, which are parts of pixels."""
 
 
-def quantize(model: ir.Model, images: Iterable[np.ndarray], config: InputConfig) -> ir.Model:
+def quantize(model: ir.Model, images: Iterable[np.ndarray], config: InputConfig, symmetric: bool = False) -> ir.Model:
     """The dense network with 8-bit convolutions: weights int8 per channel, activations uint8 per tensor.
 
     Args:
         model: float32, of `export_dense`.
         images: uint8[H, W, 3] RGB each, on which the range of each activation is measured.
         config: of the network's input.
+        symmetric: activations int8 around zero and biases in float, as TensorRT wants them.
 
     Raises:
         ValueError: no image.
@@ -68,11 +69,12 @@ def quantize(model: ir.Model, images: Iterable[np.ndarray], config: InputConfig)
                 reader,
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
                 op_types_to_quantize=["Conv"],
                 nodes_to_exclude=_float_nodes(proto),
+                extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
             )
         except ValueError:
             if reader.count == 0:

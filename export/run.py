@@ -25,7 +25,7 @@ from .dense import export_dense
 from .onnx_model import make_panoptic, write
 from .quantize import quantize
 
-_COMPARED_WITH: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32",), "int8": ("fp32", "fp16")}
+COMPARED_WITH: dict[Precision, tuple[Precision, ...]] = {"fp32": (), "fp16": ("fp32",), "int8": ("fp32", "fp16")}
 """The precisions whose speed a loss of precision must be worth."""
 
 
@@ -108,7 +108,7 @@ def export_onnx(
         made = Path(folder) / path.name
         on_stage(f"writing {options.precision} {options.profile}")
         info = write_onnx(model, made, options, images if calibration is None else calibration)
-        others = {name: Path(folder) / f"{name}.onnx" for name in _COMPARED_WITH[options.precision]}
+        others = {name: Path(folder) / f"{name}.onnx" for name in COMPARED_WITH[options.precision]}
         for name, other in others.items():
             write_onnx(model, other, dataclasses.replace(options, precision=name))
         on_stage("comparing with the checkpoint")

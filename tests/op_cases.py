@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from box_cases import nms_cases, paste_boxes_cases
+from deform_cases import fused_deform_conv2d_case
 from logit_cases import LOGIT_SIZES, decode_case, postprocess_case, upsample_argmax_case
 from map_cases import IMAGE_SIZES, deform_columns_case, resize_normalize_case, roi_align_case
 from op_case import OpCase, formats
@@ -30,6 +31,9 @@ _CASES: dict[str, Callable[[], list[OpCase]]] = {
     "resize_normalize": lambda: formats("resize_normalize", IMAGE_SIZES, resize_normalize_case),
     "roi_align": lambda: formats(
         "roi_align", [(3, 7, 2, 3, 2), (65, 5, 1, 1, 0), (32, 0, 2, 2, 1)], roi_align_case, [torch.float32]
+    ),
+    "fused_deform_conv2d": lambda: formats(
+        "fused_deform_conv2d", [(40, 9, 18, 1, 10), (48, 5, 7, 2, 136), (5, 7, 9, 1, 3)], fused_deform_conv2d_case
     ),
     "deform_columns": lambda: formats("deform_columns", [(4, 7, 9, 2), (3, 1, 5, 1)], deform_columns_case),
 }

@@ -1,4 +1,3 @@
-import math
 import os
 import subprocess
 import sys
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from deform_cases import arguments
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import op_cases
@@ -17,34 +17,6 @@ from lpsnet.native.library import num_threads, set_num_threads
 from lpsnet.ops import deform_conv2d, reference
 
 OP = torch.ops.lpsnet.deform_conv2d.default
-
-
-def arguments(
-    batch=2, channels=4, size=(5, 7), out=3, kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1),
-    mask=False, offset_groups=1, groups=1, bias=True, sigma=1.5, dtype=torch.float64, seed=0,
-):  # fmt: skip
-    """(input, offset, weight, bias, stride, padding, dilation, mask, offset_groups) of random numbers."""
-    g = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
-
-    out_size = [
-        (s + 2 * p - d * (k - 1) - 1) // t + 1
-        for s, k, t, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    ]
-    taps = offset_groups * math.prod(kernel)
-    return (
-        normal(batch, channels, *size),
-        normal(batch, 2 * taps, *out_size) * sigma,
-        normal(out, channels // groups, *kernel),
-        normal(out) if bias else None,
-        stride,
-        padding,
-        dilation,
-        normal(batch, taps, *out_size).sigmoid() if mask else None,
-        offset_groups,
-    )
 
 
 CASES = {
@@ -230,7 +202,9 @@ def test_half_precision_accumulates_in_float():
     exact = arguments(channels=256, size=(6, 6), out=8, dtype=torch.float32)
     half = tuple(a.bfloat16() if isinstance(a, torch.Tensor) and i != 1 else a for i, a in enumerate(exact))
     rounded = tuple(a.float() if isinstance(a, torch.Tensor) else a for a in half)
-    assert torch.equal(deform_conv2d(*half), deform_conv2d(*rounded).bfloat16())
+    expected = deform_conv2d(*rounded)
+    # The samples and the sums are rounded, once: bfloat16 sums of 2304 products would be worse by far.
+    assert (deform_conv2d(*half).float() - expected).norm() < 0.003 * expected.norm()
     for got, expected in zip(gradients(half), gradients(arguments(
         channels=256, size=(6, 6), out=8, dtype=torch.float32)), strict=True):  # fmt: skip
         assert (got.float() - expected).norm() < 0.02 * expected.norm()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpsnet.engine.device_result import ResultLayout
+from lpsnet.engine.result_layout import ResultLayout
 
 
 @pytest.mark.parametrize(("classes", "most", "size"), [(5, 100, (7, 9)), (1, 0, (1, 1)), (133, 3, (64, 64))])

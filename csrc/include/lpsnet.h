@@ -285,6 +285,35 @@ LPS_API LpsStatus lps_deform_columns_backward(const LpsDeformColumnsParams* para
                                               void* grad_offset,  // like offset; the positions of the tile are written
                                               void* grad_mask);   // like grad_offset; null without a mask
 
+// The whole deformable convolution, forward only; the columns are never written to memory. -------------------------
+// A sample, as above and in float32, is rounded once to the dtype; products are added up in float32, in no fixed order
+// but in the same one in every run, then comes the bias, and the sum is rounded to the dtype.
+typedef struct {
+  int32_t dtype;                           // LpsDtype of input, weight and out, but not LPS_FLOAT64
+  int32_t batch, channels, height, width;  // of the input; batch * height * width is below 2^31,
+  int32_t out_channels;
+  int32_t out_height, out_width;  // and with these too; as in LpsDeformColumnsParams, and so are the following
+  int32_t kernel_h, kernel_w;
+  int32_t stride_h, stride_w;
+  int32_t padding_h, padding_w;
+  int32_t dilation_h, dilation_w;
+  int32_t offset_groups;
+  int32_t modulated;  // 1: v2, with a mask
+} LpsDeformConv2dParams;
+
+LPS_API size_t lps_deform_conv2d_workspace_size(const LpsDeformConv2dParams* params, LpsDevice device);
+
+// 16-bit dtypes run on tensor cores where channels / offset_groups is a multiple of 8 and input and weight begin at
+// multiples of 16 bytes; bfloat16 also wants compute capability 8.
+LPS_API LpsStatus lps_deform_conv2d(
+    const LpsDeformConv2dParams* params, const LpsContext* context,
+    const void* input,    // [batch, height, width, channels]
+    const float* offset,  // [batch, offset_groups * kernel_h * kernel_w * 2 (dy, dx), out_height, out_width] pixels
+    const float* mask,    // [batch, offset_groups * kernel_h * kernel_w, out_height, out_width]; null unless modulated
+    const void* weight,   // [out_channels, kernel_h * kernel_w, channels]
+    const float* bias,    // [out_channels] or null
+    void* out);           // [batch, out_height, out_width, out_channels]
+
 // RoIAlign (He et al., ICCV 2017) over the levels of a feature pyramid, forward only. --------------------------------
 // A box is cut into out_height x out_width bins; each is the mean of sampling_ratio^2 bilinear samples, in the middles
 // of as many parts of it. Feature pixel i has its centre at (i + 0.5) * stride: the "aligned", half-pixel convention.

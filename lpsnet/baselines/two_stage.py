@@ -101,7 +101,7 @@ class TwoStageNetwork(nn.Module):
         size = _image_size(images, image_size)
         config = self.config
         with stages("backbone"):
-            features = self.backbone(images)
+            features = list(self.backbone(images))
         with stages("fpn"):
             levels = self.fpn(features)
             maps = [level[0].float() for level in levels[:_ROI_LEVELS]]
@@ -120,7 +120,9 @@ class TwoStageNetwork(nn.Module):
         with stages("mask_head"):
             masks = self.mask_head(rois, instances.labels)
         with stages("semantic_head"):
-            semantic = self.semantic_head(levels[:_ROI_LEVELS])[0]
+            finer = list(levels[:_ROI_LEVELS])
+            del levels, maps, rpn
+            semantic = self.semantic_head(finer)[0]
         return TwoStageOutputs(instances, masks, semantic)
 
     def panoptic(self, outputs: TwoStageOutputs, prepared: NetworkInput, stages: Stages = untimed) -> PanopticResult:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lpsnet.config import BOX_STRIDES, ModelConfig
-from lpsnet.models.norm import LevelNormReLU
+from lpsnet.models.norm import LevelNormReLU, through_layers
 
 INITIAL_DISTANCE = 2.0
 """Distances start at about two strides: inside the range that each level learns, and where ReLU has a gradient."""
@@ -34,9 +34,7 @@ class BoxHead(nn.Module):
             ltrb: per level float32[N, 4, h, w], in input pixels, at least 0.
             borderness: per level float32[N, h, w], logits.
         """
-        x = list(levels)
-        for conv, norm in zip(self.tower, self.norms, strict=True):
-            x = norm([conv(y) for y in x])
+        x = through_layers(self.tower, self.norms, levels)
         outputs = [self.output(y).float() for y in x]
         ltrb = tuple(
             functional.relu(y[:, :4] * scale) * stride

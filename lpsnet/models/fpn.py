@@ -43,7 +43,8 @@ class FeaturePyramid(nn.Module):
         """P2..P7, [N, fpn_channels, ., .] at strides 4..128, sizes rounded up.
 
         Args:
-            features: C2..C5, each half as large as the one before.
+            features: C2..C5, each half as large as the one before. A list is emptied on the way, so that each map that
+                nobody else holds is freed when it is not needed any more.
             valid: rows and columns of C5 that hold the image; the context is taken from these alone.
         """
         levels = self.top_down(features, valid)
@@ -52,9 +53,17 @@ class FeaturePyramid(nn.Module):
 
     def top_down(self, features: Sequence[Tensor], valid: Size) -> list[Tensor]:
         """P2..P5 alone, from the arguments of `forward`."""
-        laterals = [lateral(c) for lateral, c in zip(self.lateral, features, strict=True)]
+        left = features if isinstance(features, list) else list(features)
+        x = self.lateral[-1](left[-1])
         if self.context is not None:
-            laterals[-1] = laterals[-1] + self.context(features[-1], valid)
-        for i in range(len(laterals) - 1, 0, -1):
-            laterals[i - 1] = laterals[i - 1] + functional.interpolate(laterals[i], scale_factor=2.0, mode="nearest")
-        return [output(x) for output, x in zip(self.output, laterals, strict=True)]
+            x = x + self.context(left[-1], valid)
+        left.pop()
+        levels = [self.output[-1](x)]
+        # From the coarsest on, so that few maps of the finest, which are the largest, are there at a time.
+        while left:
+            i = len(left) - 1
+            lateral = self.lateral[i](left.pop())
+            x = functional.interpolate(x, scale_factor=2.0, mode="nearest").add_(lateral)
+            del lateral
+            levels.append(self.output[i](x))
+        return levels[::-1]

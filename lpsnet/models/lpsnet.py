@@ -69,9 +69,12 @@ class LPSNet(nn.Module):
             ValueError: a shape or a size that does not fit.
         """
         valid = _valid_cells(images, image_size)
-        levels = self.fpn(self.backbone(images), valid)
+        # Lists, which the parts empty: the largest maps are freed as soon as they are not needed any more.
+        levels = self.fpn(list(self.backbone(images)), valid)
         ltrb, borderness = self.box_head(levels[1:])
-        return DenseOutputs(self.semantic_head(levels[:NUM_LEVELS]), ltrb, borderness)
+        finer = list(levels[:NUM_LEVELS])
+        del levels
+        return DenseOutputs(self.semantic_head(finer), ltrb, borderness)
 
     def load_pretrained_backbone(self, weights: str | Path | None = None) -> None:
         """Loads ImageNet weights into the backbone.

@@ -1,6 +1,6 @@
 """Normalisation layers: frozen, over one map, and over all the levels that share a head."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +50,14 @@ class LevelNormReLU(nn.Module):
         super().__init__()
         self.norm = build_norm(config, channels)
 
+    @property
+    def joint(self) -> bool:
+        """Whether what becomes of a level depends on the others."""
+        return self.training and not isinstance(self.norm, nn.GroupNorm)
+
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Levels [N, C, h_i, w_i] to levels of the same sizes."""
-        if isinstance(self.norm, nn.GroupNorm) or not self.training:
+        if not self.joint:
             return [functional.relu(self.norm(x), inplace=True) for x in levels]
         # All pixels as one channels-last map [1, C, pixels, 1]: one copy when the levels are channels-last themselves.
         pixels = [x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels]
@@ -63,3 +68,25 @@ class LevelNormReLU(nn.Module):
             part.view(x.shape[0], x.shape[2], x.shape[3], x.shape[1]).permute(0, 3, 1, 2)
             for part, x in zip(parts, levels, strict=True)
         ]
+
+
+def through_layers(layers: Iterable[nn.Module], norms: Iterable[nn.Module], levels: Sequence[Tensor]) -> list[Tensor]:
+    """Takes every level through all layers, each followed by its `LevelNormReLU`.
+
+    Where levels do not depend on each other it goes level by level, so that few maps are there at a time. A list of
+    levels is emptied on the way: those that nobody else holds are freed when they are not needed any more.
+    """
+    left = levels if isinstance(levels, list) else list(levels)
+    pairs = list(zip(layers, norms, strict=True))
+    if not any(norm.joint for _, norm in pairs):
+        return [_through_layers(pairs, left.pop(0)) for _ in range(len(left))]
+    for layer, norm in pairs:
+        left[:] = norm([layer(x) for x in left])
+    return left
+
+
+def _through_layers(pairs: Sequence[tuple[nn.Module, nn.Module]], x: Tensor) -> Tensor:
+    for layer, norm in pairs:
+        x = layer(x)
+        (x,) = norm([x])
+    return x

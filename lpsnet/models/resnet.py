@@ -33,7 +33,8 @@ class Bottleneck(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         x = functional.relu(self.bn2(self.conv2(x)), inplace=True)
-        return functional.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
+        # In place: at the first stage each map takes more memory than all weights of the stage.
+        return functional.relu(self.bn3(self.conv3(x)).add_(shortcut), inplace=True)
 
 
 class ResNet(nn.Module):

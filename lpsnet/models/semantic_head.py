@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from lpsnet.config import ModelConfig
 from lpsnet.models.deform import DeformConv2d
-from lpsnet.models.norm import LevelNormReLU
+from lpsnet.models.norm import LevelNormReLU, through_layers
 
 NUM_LEVELS = 4
 
@@ -35,9 +35,7 @@ class SemanticHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """P2..P5, [N, fpn_channels, h, w] each, to logits [N, num_classes, H / 4, W / 4] of `logits_dtype`."""
-        x = list(levels)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = norm([layer(y) for y in x])
+        x = through_layers(self.layers, self.norms, levels)
         maps = (classifier(y) for classifier, y in zip(self.classifiers, x, strict=True))
         logits, *coarser = (y.to(self.logits_dtype) for y in maps)
         for level, y in enumerate(coarser, 1):  # by whole factors, so that exported graphs hold no size
