@@ -120,11 +120,15 @@ def _draw_scaling(pyplot: Any, results: Results) -> Any:
     """Time against megapixels, boxes and classes, with the fits."""
     if not results.scaling:
         return None
-    figure, grid = pyplot.subplots(1, len(results.scaling), figsize=(3.4 * len(results.scaling), 3.4), squeeze=False)
-    for axes, series in zip(grid[0], results.scaling, strict=True):
+    columns = min(3, len(results.scaling))
+    rows = -(-len(results.scaling) // columns)
+    figure, grid = pyplot.subplots(rows, columns, figsize=(3 * columns, 2.6 * rows), squeeze=False)
+    for axes in grid.flat[len(results.scaling) :]:
+        axes.set_visible(False)
+    for axes, series in zip(grid.flat, results.scaling, strict=False):
         axes.loglog(series.values, series.ms, marker="o")
         axes.set_title(f"{series.what}: exponent {series.exponent:.2f}", fontsize=9)
         axes.set_xlabel(series.against)
-        axes.set_ylabel("milliseconds of the processor")
+        axes.set_ylabel("ms of the processor", fontsize=8)
         axes.grid(alpha=0.3, which="both")
     return figure
