@@ -289,6 +289,19 @@ def test_goals_are_judged():
     assert verdicts(results_of(subject("mask2former_r50", 100.0), other)) == []
 
 
+def test_goals_on_a_gpu_are_its_own():
+    def on_gpu(name: str, ms: float, mb: float) -> SubjectResult:
+        memory = Memory(300.0, 900.0, mb)
+        return dataclasses.replace(subject(name, ms), runs_on="torch on cuda, fp16", memory=memory)
+
+    found = verdicts(results_of(on_gpu("lpsnet_r50_coco_800", 10.0, 500.0), on_gpu("upsnet", 25.0, 2000.0)))
+    assert [(v.what.split(": ")[1], v.reached) for v in found] == [
+        ("times as fast as upsnet", False),
+        ("share of the device memory of upsnet", True),
+        ("share of post-processing", False),
+    ]
+
+
 def test_the_papers_table_is_labelled_as_its():
     results = results_of(subject("lpsnet_r50_coco_800", 4000.0), subject("upsnet", 9000.0))
     head, _, *rows = table_1([results]).splitlines()

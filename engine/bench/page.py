@@ -175,10 +175,8 @@ def _machine(machine: Machine, results: Results) -> str:
 def _case(case: Case) -> Iterator[str]:
     image = f", images of {by(case.image)}" if case.image else ""
     yield f"### Size {case.size}{image}, batch {case.batch}, {case.precision}"
-    yield _table(
-        ("network", *COLUMNS),
-        [[s.name, *(row(s) if s.measured else ("failed", *[""] * (len(COLUMNS) - 1)))] for s in case.subjects],
-    )
+    failed = ("failed", *[""] * (len(COLUMNS) - 1))
+    yield _table(("network", *COLUMNS), [(s.name, *(row(s) if s.measured else failed)) for s in case.subjects])
     for s in case.subjects:
         about = [f"`{s.name}`: {s.runs_on}", f"weights {s.weights}" if s.weights else "", s.postprocess]
         about += [f"input {by(s.input)}" if s.input else "", f"failed: {s.failed}" if s.failed else ""]
