@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .results import Case, Results, SubjectResult
 
 PICTURES = ("latency_stages", "latency_size", "memory_size", "cost_scaling")
@@ -126,9 +128,14 @@ def _draw_scaling(pyplot: Any, results: Results) -> Any:
     for axes in grid.flat[len(results.scaling) :]:
         axes.set_visible(False)
     for axes, series in zip(grid.flat, results.scaling, strict=False):
-        axes.loglog(series.values, series.ms, marker="o")
+        values = np.linspace(0.0, max(series.values), 100)[1:]
+        offset = np.mean(np.log(series.ms)) - series.exponent * np.mean(np.log(series.values))
+        axes.plot(values, np.exp(offset) * values**series.exponent, color="0.6")
+        axes.plot(series.values, series.ms, "o")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
         axes.set_title(f"{series.what}: exponent {series.exponent:.2f}", fontsize=9)
         axes.set_xlabel(series.against)
         axes.set_ylabel("ms of the processor", fontsize=8)
-        axes.grid(alpha=0.3, which="both")
+        axes.grid(alpha=0.3)
     return figure
