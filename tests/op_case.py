@@ -10,6 +10,8 @@ from torch import Tensor
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 Inputs = dict[str, Any]
 Outputs = tuple[Tensor, ...]
+EMULATED = "emulated"
+"""A device: the CUDA code over memory of the host, whose threads take turns in any order."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class OpCase:
 
 
 def on(device: str, inputs: Any) -> Any:
-    """Inputs on a device, their layout kept; tensors on the CPU are copied too."""
+    """Inputs on a device, their layout kept; tensors on the CPU are copied too, and those for the emulated device."""
     if isinstance(inputs, dict):
         return {name: on(device, value) for name, value in inputs.items()}
     if isinstance(inputs, list) and inputs and isinstance(inputs[0], Tensor):
         return [on(device, value) for value in inputs]
-    return inputs.clone().to(device) if isinstance(inputs, Tensor) else inputs
+    return inputs.clone().to("cpu" if device == EMULATED else device) if isinstance(inputs, Tensor) else inputs
 
 
 def in_layout(maps: Tensor, channels_last: bool) -> Tensor:

@@ -2,20 +2,25 @@
 
 import pytest
 import torch
-from op_case import OpCase
+from op_case import EMULATED, OpCase
 from op_cases import op_cases
 from op_properties import check_inputs_stay, check_poisoned, check_repeats, poisoned
 
 
-@pytest.mark.parametrize("case", op_cases())
-def test_whatever_memory_held_results_are_the_same(case):
-    check_poisoned(case, "cpu", seed=1)
+@pytest.fixture
+def device(pytestconfig) -> str:
+    return EMULATED if pytestconfig.getoption("--emulated-cuda") else "cpu"
 
 
 @pytest.mark.parametrize("case", op_cases())
-def test_the_same_bits_in_every_run_and_inputs_stay(case):
-    check_repeats(case, "cpu", seed=2, runs=3)
-    check_inputs_stay(case, "cpu", seed=2)
+def test_whatever_memory_held_results_are_the_same(case, device):
+    check_poisoned(case, device, seed=1)
+
+
+@pytest.mark.parametrize("case", op_cases())
+def test_the_same_bits_in_every_run_and_inputs_stay(case, device):
+    check_repeats(case, device, seed=2, runs=3)
+    check_inputs_stay(case, device, seed=2)
 
 
 def test_poison_is_found():
