@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lpsnet.config import RECIPES
+
 from .results import Case, Results, SubjectResult
 from .table import processor_ms, share_of_postprocess
 
@@ -43,7 +45,7 @@ def _of_case(case: Case) -> list[Verdict]:
     others = {s.name: s for s in case.subjects if s.name in FASTER and s.measured}
     found = []
     for ours in case.subjects:
-        if not others or ours.name in FASTER or ours.measured is None or ours.weights == "":
+        if not others or ours.measured is None or not _is_ours(ours):
             continue
         at = f"{ours.name}, size {case.size}, {case.precision}"
         for name, other in others.items():
@@ -52,6 +54,11 @@ def _of_case(case: Case) -> list[Verdict]:
         if share is not None:
             found.append(Verdict(f"{at}: share of post-processing", share, "at most", POSTPROCESS))
     return found
+
+
+def _is_ours(s: SubjectResult) -> bool:
+    """A recipe's network, or one of a file; other networks have random weights and names that are no recipes."""
+    return s.name in RECIPES or s.weights.startswith("sha256")
 
 
 def _beside(at: str, ours: SubjectResult, name: str, other: SubjectResult) -> list[Verdict]:
