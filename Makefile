@@ -76,7 +76,7 @@ sanitize: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 0 $(SANITIZED_TESTS)
 
 # The same tests over the CUDA code, run on the CPU by tests/cuda_emulation. Minutes: each CUDA thread is a fiber.
-EMULATED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess roi_align fused_deform_conv2d logits_formats op_properties
+EMULATED_OPS := nms decode resize_normalize upsample_argmax paste_boxes postprocess roi_align fused_deform_conv2d logits_formats
 test-emulated: $(VENV)/.installed
 	$(BIN)/cmake -S . -B build/emulated -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DLPSNET_CUDA=EMULATED
 	$(BIN)/cmake --build build/emulated

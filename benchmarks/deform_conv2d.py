@@ -10,6 +10,7 @@ that of the arithmetic of a large dense product of matrices.
 import argparse
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -104,13 +105,22 @@ def peer(
     input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, offset: torch.Tensor
 ) -> dict[str, Callable[[], torch.Tensor]]:
     """torchvision's, where it is installed, with its inputs in its layout already."""
-    try:
-        from torchvision.ops import deform_conv2d as theirs
-    except (ImportError, RuntimeError, OSError) as error:
-        print(f"torchvision: absent ({error})")
+    theirs = torchvision_deform_conv2d()
+    if theirs is None:
         return {}
     args = input.contiguous(), offset.to(input.dtype), weight.contiguous(), bias
     return {"torchvision": lambda: theirs(*args, padding=1)}
+
+
+@cache
+def torchvision_deform_conv2d() -> Callable[..., torch.Tensor] | None:
+    """Says once why there is none."""
+    try:
+        from torchvision.ops import deform_conv2d
+    except (ImportError, RuntimeError, OSError) as error:
+        print(f"torchvision: absent ({error})")
+        return None
+    return deform_conv2d
 
 
 def extra_memory(function: Callable[[], torch.Tensor]) -> int:

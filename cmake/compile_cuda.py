@@ -87,9 +87,11 @@ def main() -> int:
     chosen = archs if arguments.all else archs[:: max(1, len(archs) - 1)]
     print(f"cuda: sm_{', sm_'.join(chosen)} by {nvcc}", flush=True)
     options = ["-DLPSNET_CUDA=ON", f"-DLPSNET_CUDA_ARCHS={';'.join(chosen)}", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v"]
-    ninja = shutil.which("ninja", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    cmake, ninja = shutil.which("cmake", path=tools), shutil.which("ninja", path=tools)
+    if cmake is None or ninja is None:
+        raise SystemExit(f"compile_cuda: expected cmake and ninja in {tools}")
     options += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
-    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}") or "cmake"
     for command in (["-S", str(ROOT), "-B", str(arguments.build), *options], ["--build", str(arguments.build)]):
         done = subprocess.run([cmake, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:

@@ -94,7 +94,14 @@ def fused_deform_conv2d_case(name: str, size: Sequence[int], dtype: torch.dtype,
 
     def inputs(seed: int) -> Inputs:
         args = fused_arguments(
-            dtype, channels=channels, size=(height, width), out=out, mask=channels_last, offset_groups=groups, seed=seed
+            dtype,
+            batch=1,
+            channels=channels,
+            size=(height, width),
+            out=out,
+            mask=channels_last,
+            offset_groups=groups,
+            seed=seed,
         )
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return dict(zip(NAMES, (args[0].contiguous(memory_format=layout), *args[1:]), strict=True))

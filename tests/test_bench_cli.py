@@ -4,6 +4,8 @@ import csv
 import gzip
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -132,6 +134,28 @@ def test_a_network_that_fails_is_named_and_the_others_are_measured(command, phot
     assert good.measured is not None
     assert bad.measured is None
     assert bad.failed is not None
+
+
+def test_an_exported_model_needs_no_torch(tmp_path):
+    """In an interpreter where torch cannot be imported: the artifact is timed, what needs torch is named."""
+    code = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, Finder())
+from lpsnet.engine.bench.cli import main
+main(sys.argv[1:])
+"""
+    arguments = ["--models", "lpsnet_lite0_camvid.onnx", "--against", "upsnet", "--rounds", "1", "--warmup", "0"]
+    arguments += ["--output", str(tmp_path), "--no-memory", "--no-plots", "--sizes", "64x96"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    ours, other = read_results(tmp_path / "bench.json").cases[0].subjects
+    assert ours.measured is not None
+    assert other.failed == "ModuleNotFoundError: No module named 'torch'"
 
 
 def test_pictures_want_matplotlib(command, tmp_path, monkeypatch):

@@ -167,11 +167,11 @@ def test_alignment_changes_nothing(dtype, shift):
 
 @dtypes
 def test_bit_equal_over_threads_and_runs(dtype):
-    args = fused_arguments(dtype, batch=1, channels=40, size=(17, 19), out=33, mask=True)
+    args = fused_arguments(dtype, batch=1, channels=40, size=(9, 17), out=33, mask=True)
     before = library.num_threads()
     try:
         results = []
-        for threads in (1, 2, 3, 7, 2):
+        for threads in (1, 2, 7):
             library.set_num_threads(threads)
             results.append(fused(*args))
     finally:

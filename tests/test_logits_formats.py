@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from op_cases import op_cases
 from torch import Tensor
 
 from lpsnet import native, ops
@@ -135,3 +136,27 @@ def test_bad_formats_are_named():
     image = ResizeNormalizeParams.of((2, 2), 6, (2, 2), (2, 2), [0] * 3, [1] * 3, False, False, 9)
     with pytest.raises(ValueError, match="out_dtype: expected LPS_FLOAT32"):
         library.call("resize_normalize", image, None, None)
+
+
+@pytest.mark.parametrize(
+    ("op", "argument", "message"),
+    [
+        ("nms", "boxes", r"boxes: expected torch.float32 \[N, 4\], got torch.float16 \[64, 4\]"),
+        ("nms", "scores", r"scores: expected torch.float32 \[64\], got torch.float16 \[64\]"),
+        ("paste_boxes", "boxes", r"boxes: expected torch.float32 \[N, 4\], got torch.float16 \[25, 4\]"),
+        ("paste_boxes", "borderness", r"borderness.*: expected torch.float32 .*, got torch.float16"),
+        ("decode", "ltrb", r"ltrb.*: expected torch.float32 .*, got torch.float16"),
+        ("decode", "borderness", r"borderness.*: expected torch.float32 .*, got torch.float16"),
+        ("postprocess", "ltrb", r"ltrb.*: expected torch.float32 .*, got torch.float16"),
+        ("postprocess", "borderness", r"borderness.*: expected torch.float32 .*, got torch.float16"),
+        ("roi_align", "features", r"features\[0\]: expected torch.float32 \[C, h, w\], got torch.float16"),
+        ("roi_align", "boxes", r"boxes: expected torch.float32 \[N, 4\], got torch.float16"),
+    ],
+)
+def test_what_is_float32_alone_is_named(op, argument, message):
+    case = next(p.values[0] for p in op_cases(op) if "-64-" in p.id or "-25-" in p.id or "x" in p.id.split("-")[1])
+    inputs = case.inputs(0)
+    value = inputs[argument]
+    inputs[argument] = [v.half() for v in value] if isinstance(value, list) else value.half()
+    with pytest.raises(ValueError, match=message):
+        case.run(**inputs)

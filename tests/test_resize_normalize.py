@@ -157,8 +157,9 @@ def test_bad_memory_is_named():
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_opcheck_and_compile(channels_last):
-    args = (random_image(20, 30), [15, 22], [32, 32], MEAN, STD, True, channels_last)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_opcheck_and_compile(dtype, channels_last):
+    args = (random_image(20, 30), [15, 22], [32, 32], MEAN, STD, True, channels_last, dtype)
     torch.library.opcheck(torch.ops.lpsnet.resize_normalize.default, args)
     compiled = torch.compile(ops.resize_normalize, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(*args), ops.resize_normalize(*args))

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from op_case import in_layout
 from op_cases import op_cases
 
 from lpsnet import native, ops
@@ -198,8 +199,12 @@ def test_bad_arguments_are_named():
         native.upsample_argmax(logits.numpy(), (8, 8), (0.5, 0.5), np.ones(2, bool))
 
 
-def test_opcheck_and_compile():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_opcheck_and_compile(dtype, channels_last):
     logits, allowed = torch.randn(5, 6, 7), torch.tensor([True, False, True, True, False])
+    logits = in_layout(logits.to(dtype), channels_last)
+    torch._dynamo.reset()  # the formats are more than it compiles of one function
     args = (logits, (24, 28), (0.25, 0.25), allowed)
     torch.library.opcheck(torch.ops.lpsnet.upsample_argmax.default, args)
     compiled = torch.compile(ops.upsample_argmax, fullgraph=True, backend="aot_eager")

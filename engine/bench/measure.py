@@ -36,7 +36,7 @@ def round_order(names: Sequence[str], index: int) -> list[str]:
     >>> ["".join(round_order("abc", i)) for i in range(4)]
     ['abc', 'cba', 'bca', 'acb']
     """
-    start = index // 2 % len(names)
+    start = index // 2 % max(1, len(names))
     turned = [*names[start:], *names[:start]]
     return turned if index % 2 == 0 else turned[::-1]
 

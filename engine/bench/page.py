@@ -13,7 +13,7 @@ from lpsnet import atomic
 from .goals import Verdict, verdicts
 from .plots import write_plots
 from .results import Case, Machine, Results, Series, SubjectResult, read_results
-from .table import PAPER, by, row
+from .table import COLUMNS, PAPER, by, row
 
 PATTERN = "bench_*.json"
 _HEAD = """# Benchmarks
@@ -44,10 +44,6 @@ processor from those that work: without it, torch, ONNX Runtime and the rest of 
 _TABLE_1 = (
     "In the form of the paper's Table 1. The columns *paper* are the paper's own numbers, on its GPU; it says neither "
     "how memory nor how FLOPS were counted:"
-)
-_COLUMNS = (
-    *("network", "median ms", "p90", "p99", "processor ms", "images/s", "postprocess", "peak MB", "above start"),
-    *("GMAC", "M parameters"),
 )
 
 
@@ -179,7 +175,8 @@ def _machine(machine: Machine, results: Results) -> str:
 def _case(case: Case) -> Iterator[str]:
     image = f", images of {by(case.image)}" if case.image else ""
     yield f"### Size {case.size}{image}, batch {case.batch}, {case.precision}"
-    yield _table(_COLUMNS, [[s.name, *(row(s) if s.measured else ("failed", *[""] * 9))] for s in case.subjects])
+    failed = ("failed", *[""] * (len(COLUMNS) - 1))
+    yield _table(("network", *COLUMNS), [(s.name, *(row(s) if s.measured else failed)) for s in case.subjects])
     for s in case.subjects:
         about = [f"`{s.name}`: {s.runs_on}", f"weights {s.weights}" if s.weights else "", s.postprocess]
         about += [f"input {by(s.input)}" if s.input else "", f"failed: {s.failed}" if s.failed else ""]

@@ -88,11 +88,11 @@ def check_names(job: Job) -> tuple[tuple[str, ...], tuple[Absent, ...]]:
         if not is_ours(name):
             raise ValueError(f"models: expected a packaged model, a recipe or a file, got {name!r}")
     wanted = [name for name in job.against if name not in BASELINES]
-    if not job.against:
+    if not wanted:
         return names, ()
     from lpsnet.baselines.peers import peers
 
-    known = dict(peers()) if wanted else {}
+    known = dict(peers())
     for name in wanted:
         if name not in known:
             raise ValueError(f"against: expected one of {[*BASELINES, *known]}, got {name!r}")

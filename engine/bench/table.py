@@ -55,26 +55,21 @@ def _csv_rows(case: Case, s: SubjectResult) -> Iterator[tuple[object, ...]]:
         yield (*head, *numbers, *("",) * 6)
 
 
+COLUMNS = (
+    *("median ms", "p90 ms", "p99 ms", "processor ms", "images/s", "postprocess", "peak MB", "above start MB"),
+    *("GMAC", "M parameters"),
+)
+"""What `row` gives."""
+
+
 def case_table(case: Case) -> Table:
-    """The networks of a case, for the terminal."""
-    title = f"size {case.size}, batch {case.batch}, {case.precision}: milliseconds"
-    table = Table("network", title=title)
-    columns = (
-        "median",
-        "p90",
-        "p99",
-        "processor",
-        "images/s",
-        "postprocess",
-        "peak MB",
-        "above start",
-        "GMAC",
-        "M par.",
-    )
-    for column in columns:
-        table.add_column(column, justify="right")
+    """The networks of a case, for the terminal: a column each."""
+    table = Table("", title=f"size {case.size}, batch {case.batch}, {case.precision}")
     for s in case.subjects:
-        table.add_row(s.name, *(("failed",) + ("",) * 9 if s.measured is None else row(s)))
+        table.add_column(s.name, justify="right", overflow="fold")
+    columns = [("failed",) + ("",) * (len(COLUMNS) - 1) if s.measured is None else row(s) for s in case.subjects]
+    for name, *values in zip(COLUMNS, *columns, strict=True):
+        table.add_row(name, *values)
     return table
 
 
