@@ -52,7 +52,7 @@ bench-peers: $(VENV)/.installed
 		--title "Half the widths, at the paper's arithmetic" --note "$(NOTE)"
 	$(BIN)/lpsnet-bench --output out/bench_cpu_lite0 --models $(LITE0) --against upsnet panoptic_fpn \
 		--sizes 360x480 --threads 2 --title "EfficientNet-Lite0, the model that comes with the package" --note "$(NOTE)"
-	$(BIN)/lpsnet-bench --output out/bench_cpu_scaling --models lpsnet_r50_coco_800 --sizes 400 --rounds 2 --threads 2 \
+	$(BIN)/lpsnet-bench --output out/bench_cpu_scaling --models lpsnet_r50_coco_800 --sizes 128x192 --rounds 2 --threads 2 \
 		--no-memory --scaling 800 1344 --scaling-rounds 3 --title "Cost against size, boxes and classes" --note "$(NOTE)"
 	for r in r50 slim lite0 scaling; do cp out/bench_cpu_$$r/bench.json benchmarks/results/bench_cpu_$$r.json; done
 	$(BIN)/python -m lpsnet.engine.bench.page benchmarks/results docs/benchmarks.md

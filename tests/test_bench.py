@@ -289,6 +289,19 @@ def test_goals_are_judged():
     assert verdicts(results_of(subject("mask2former_r50", 100.0), other)) == []
 
 
+def test_goals_on_a_gpu_are_its_own():
+    def on_gpu(name: str, ms: float, mb: float) -> SubjectResult:
+        memory = Memory(300.0, 900.0, mb)
+        return dataclasses.replace(subject(name, ms), runs_on="torch on cuda, fp16", memory=memory)
+
+    found = verdicts(results_of(on_gpu("lpsnet_r50_coco_800", 10.0, 500.0), on_gpu("upsnet", 25.0, 2000.0)))
+    assert [(v.what.split(": ")[1], v.reached) for v in found] == [
+        ("times as fast as upsnet", False),
+        ("share of the device memory of upsnet", True),
+        ("share of post-processing", False),
+    ]
+
+
 def test_the_papers_table_is_labelled_as_its():
     results = results_of(subject("lpsnet_r50_coco_800", 4000.0), subject("upsnet", 9000.0))
     head, _, *rows = table_1([results]).splitlines()
@@ -346,7 +359,7 @@ def test_fits_want_points(values, ms):
 def test_a_series_runs_its_points_in_turns():
     log: list[float] = []
     runs = {v: (lambda v=v: (log.append(v), time.sleep(1e-3 * v))) for v in (1.0, 4.0)}
-    series = series_of("x", "y", "z", runs, 2)
+    series = series_of("x", "y", "z", runs, 2, time.perf_counter)
     assert log == [1.0, 4.0] * 3
     assert series.values == (1.0, 4.0)
     assert 0.3 < series.exponent < 1.2

@@ -10,8 +10,12 @@ from .table import processor_ms, share_of_postprocess
 
 FASTER = {"upsnet": 2.0, "panoptic_fpn": 1.5}
 """Times that LPSNet should be as fast as them on the CPU."""
+FASTER_ON_GPU = {"upsnet": 3.0, "panoptic_fpn": 1.5}
+"""Likewise on a GPU."""
 MEMORY = {"upsnet": 0.5}
 """Share of their peak memory that LPSNet should take at most."""
+DEVICE_MEMORY = {"upsnet": 1 / 3}
+"""Likewise of the memory of a GPU."""
 POSTPROCESS = 0.03
 """Share of its own time that LPSNet's post-processing should take at most."""
 LINEAR = 1.1
@@ -63,9 +67,17 @@ def _is_ours(s: SubjectResult) -> bool:
 
 def _beside(at: str, ours: SubjectResult, name: str, other: SubjectResult) -> list[Verdict]:
     found = []
+    on_gpu = "cuda" in ours.runs_on
     if ours.measured and other.measured:
         ratio = other.measured.times.median / ours.measured.times.median
-        found.append(Verdict(f"{at}: times as fast as {name}", ratio, "at least", FASTER[name]))
+        wanted = (FASTER_ON_GPU if on_gpu else FASTER)[name]
+        found.append(Verdict(f"{at}: times as fast as {name}", ratio, "at least", wanted))
+    if ours.memory and other.memory and ours.memory.device_mb and other.memory.device_mb and name in DEVICE_MEMORY:
+        share = ours.memory.device_mb / other.memory.device_mb
+        what = f"{at}: share of the device memory of {name}"
+        found.append(Verdict(what, share, "at most", DEVICE_MEMORY[name]))
+    if on_gpu:  # the processor and its memory are not what matters there
+        return found
     ours_ms, other_ms = processor_ms(ours), processor_ms(other)
     if ours_ms and other_ms:
         what = f"{at}: times as fast as {name}, by time of the processor"

@@ -205,7 +205,7 @@ def _stages(subjects: Sequence[SubjectResult]) -> str:
 
 def _scaling(series: Sequence[Series]) -> Iterator[str]:
     yield "### Cost against size, boxes and classes"
-    yield "Milliseconds ~ value ** exponent, by least squares over the logarithms; 1 is linear."
+    yield "Milliseconds of the processor ~ value ** exponent, by least squares over the logarithms; 1 is linear."
     rows = []
     for s in series:
         points = ", ".join(f"{v:.4g}: {ms:.3g}" for v, ms in zip(s.values, s.ms, strict=True))

@@ -125,6 +125,6 @@ def _draw_scaling(pyplot: Any, results: Results) -> Any:
         axes.loglog(series.values, series.ms, marker="o")
         axes.set_title(f"{series.what}: exponent {series.exponent:.2f}", fontsize=9)
         axes.set_xlabel(series.against)
-        axes.set_ylabel("milliseconds")
+        axes.set_ylabel("milliseconds of the processor")
         axes.grid(alpha=0.3, which="both")
     return figure

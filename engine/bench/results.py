@@ -195,7 +195,7 @@ class Series:
         what: is timed.
         against: the quantity.
         fixed: all else, in words.
-        values, ms: the points; medians.
+        values, ms: the points; medians of the time of the processor, all threads.
         exponent: 1 is linear.
         r2: share of the variance of log(ms) that the fit explains.
     """
