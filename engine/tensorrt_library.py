@@ -8,6 +8,8 @@ from typing import Any
 
 from lpsnet.engine_file import Flavour
 
+from .library_alias import alias_library
+
 _MODULES = {
     "tensorrt": ("tensorrt", "tensorrt_bindings"),
     "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
@@ -25,7 +27,10 @@ def import_tensorrt(flavour: Flavour) -> ModuleType:
     """
     for name in _MODULES[flavour]:
         try:
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
+            if flavour == "tensorrt-rtx":
+                alias_library("libtensorrt_rtx.so", "libtensorrt_rtx.so.1")
+            return module
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _MODULES[flavour]:
                 raise

@@ -1,8 +1,8 @@
 """`DeformConv` as a plugin of TensorRT: the operator of the ONNX file, computed by liblpsnet."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from lpsnet.native.fused_deform_conv2d import DeformConv2dParams, params_of
 from lpsnet.native.library import BFLOAT16, CUDA, FLOAT16, FLOAT32, call, workspace_size
 
-NAME, VERSION = "DeformConv", "1"
-"""Of the plugin. The parser looks for a plugin of the operator's name."""
+NAME, VERSION = "LpsnetDeformConv", "1"
+"""Of the plugin, and of the operator in a network that is to be parsed. For what it does not know, the parser looks for
+a plugin of that name; for `DeformConv` some versions take one of NVIDIA's, whatever else there is."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,6 @@ class DeformConv:
         )
 
 
-@cache
 def register_deform_conv(trt: Any) -> None:
     """Makes the plugin known to TensorRT in this process, once: before a network with deformable convolutions is
     parsed, and before an engine with them is loaded.
@@ -107,14 +107,17 @@ def register_deform_conv(trt: Any) -> None:
     Raises:
         RuntimeError: another plugin of that name is there already.
     """
-    creator = _creator_class(trt)()
-    _KEPT.append(creator)
-    registry = trt.get_plugin_registry()
-    if not registry.register_creator(creator, ""):
-        raise RuntimeError(f"TensorRT: expected no other plugin {NAME}, version {VERSION}, got one")
+    with _LOCK:
+        if trt in _CREATORS:
+            return
+        creator = _creator_class(trt)()
+        if not trt.get_plugin_registry().register_creator(creator, ""):
+            raise RuntimeError(f"TensorRT: expected no other plugin {NAME}, version {VERSION}, got one")
+        _CREATORS[trt] = creator
 
 
-_KEPT: list[Any] = []
+_LOCK = threading.Lock()
+_CREATORS: dict[Any, Any] = {}
 """TensorRT holds no reference to what is registered."""
 
 

@@ -12,7 +12,6 @@ from lpsnet.engine.tensorrt_library import Messages, import_tensorrt, logger_of,
 from lpsnet.engine.tensorrt_plugin import register_deform_conv
 from lpsnet.engine_file import Flavour, SizeRange
 
-from .library_alias import alias_library
 from .tensorrt_progress import BuildProgress, new_monitor
 
 DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
@@ -113,8 +112,6 @@ def build(
     messages.take()
     targets, gpu = expect_buildable(options)
     if has_deform_conv:
-        if options.flavour == "tensorrt-rtx":
-            alias_library("libtensorrt_rtx.so", "libtensorrt_rtx.so.1")
         register_deform_conv(trt)
     try:
         builder = trt.Builder(logger)
@@ -122,8 +119,6 @@ def build(
         raise RuntimeError(f"{options.flavour}: expected its builder to start, got: {messages.take()}") from None
     definition = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(definition, logger)
-    if has_deform_conv:
-        parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
     if not parser.parse(network):
         raise ValueError(f"model: expected a network that {options.flavour} takes, got: {_parser_error(parser)}")
     _expect_signature(definition)

@@ -2,14 +2,16 @@
 
 import onnx_ir as ir
 
+from lpsnet.engine.tensorrt_plugin import NAME
+
 _FLOAT = int(ir.DataType.FLOAT)
 _OFFSET, _BIAS, _MASK = 2, 3, 4
 _VECTOR = 8
 
 
 def prepare_deform_convs(model: ir.Model) -> int:
-    """Hands offsets, biases and masks of ``DeformConv`` in float32, in place: the ONNX operator wants one type for all
-    of its inputs, so in half precision they were rounded, which our plugin does without.
+    """Makes each ``DeformConv`` an operator of our plugin, in place, with offset, bias and mask in float32: the ONNX
+    operator wants one type for all of its inputs, so in half precision they were rounded.
 
     Returns:
         How many there are.
@@ -19,6 +21,7 @@ def prepare_deform_convs(model: ir.Model) -> int:
     """
     nodes = [node for node in model.graph.all_nodes() if node.op_type == "DeformConv"]
     for node in nodes:
+        node.op_type = NAME
         _, weight, *_ = node.inputs
         if weight is None or weight.shape is None or weight.dtype != ir.DataType.FLOAT16:
             continue

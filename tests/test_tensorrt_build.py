@@ -20,11 +20,11 @@ from lpsnet.config import InputConfig
 from lpsnet.data.synthetic import SyntheticScenes
 from lpsnet.engine import tensorrt_library
 from lpsnet.engine.gpus import Gpu
+from lpsnet.engine.library_alias import alias_library
 from lpsnet.engine.tensorrt_library import Messages, import_tensorrt
-from lpsnet.engine.tensorrt_plugin import DeformConv
+from lpsnet.engine.tensorrt_plugin import NAME, DeformConv
 from lpsnet.engine_file import SizeRange, read_engine, read_manifest
 from lpsnet.export import cli, tensorrt_build
-from lpsnet.export.library_alias import alias_library
 from lpsnet.export.tensorrt_build import DEFAULT_TARGETS, BuildOptions, build
 from lpsnet.export.tensorrt_network import prepare_deform_convs
 from lpsnet.export.tensorrt_progress import BuildProgress
@@ -225,7 +225,8 @@ def test_the_plugin_calls_liblpsnet(dtype, number, modulated):
 def test_offsets_are_not_rounded():
     model = deform_network(TensorProto.FLOAT16, 8, 16)
     assert prepare_deform_convs(model) == 1
-    (node,) = [n for n in model.graph if n.op_type == "DeformConv"]
+    assert "DeformConv" not in {n.op_type for n in model.graph}
+    (node,) = [n for n in model.graph if n.op_type == NAME]
     image, weight, offset, bias, mask = node.inputs
     assert (image.name, weight.name, offset.name) == ("features", "weight", "offset_single")
     for value in (bias, mask):
@@ -349,7 +350,7 @@ def test_messages_are_one_line_and_the_first():
 def test_a_library_gets_a_second_name():
     code = """
 import ctypes
-from lpsnet.export.library_alias import alias_library
+from lpsnet.engine.library_alias import alias_library
 try:
     ctypes.CDLL("libsecond-name.so")
 except OSError:
@@ -359,9 +360,11 @@ alias_library("libsecond-name.so", "libm.so.6")
 cos = ctypes.CDLL("libsecond-name.so").cos
 cos.restype, cos.argtypes = ctypes.c_double, [ctypes.c_double]
 print(cos(0.0))
+alias_library("libthird-name.so", "libpthread.so.0")
+print(ctypes.CDLL("libthird-name.so").pthread_self is not None)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("not there\n1.0\n", "")
+    assert (done.stdout, done.stderr) == ("not there\n1.0\nTrue\n", "")
 
 
 def test_a_name_for_a_library_that_is_not_there():

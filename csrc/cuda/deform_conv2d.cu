@@ -83,6 +83,10 @@ bool at_16_bytes(const void* pointer) { return reinterpret_cast<uintptr_t>(point
 template <typename T>
 bool tensor_cores_can(const DeformConv2d& conv, const T* input, const T* weight) {
   if (sizeof(T) != 2 || conv.group_channels() % 8 != 0 || !at_16_bytes(input) || !at_16_bytes(weight)) return false;
+  // An int32 addresses the input in vectors of 8 numbers, a row and a pixel beyond its end too.
+  const LpsDeformConv2dParams& p = conv.params;
+  const int64_t pixels = (static_cast<int64_t>(p.batch) * p.height + 1) * p.width + 1;
+  if (pixels * (p.channels / 8) > INT32_MAX) return false;
   if (conv.params.dtype == LPS_FLOAT16) return true;
   int device = 0, major = 0;
   check_cuda(cudaGetDevice(&device), "the current device");

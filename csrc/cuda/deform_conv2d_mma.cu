@@ -28,9 +28,17 @@ constexpr int kTapsAtOnce = 9;        // more take turns
 constexpr int kRowTiles = 2, kOutputTiles = kOutputs / 8, kLaneRows = 2 * kRowTiles;
 static_assert(kOutputTiles == 4 * kLaneRows);  // four with each row of the next slice
 
+// The rest of a DeformTap. Addresses are 32-bit counts of 16 bytes: a lane makes 16 of them for each slice, and it is
+// the number of instructions beside those of the tensor cores that limits the loop.
+struct alignas(8) Corners {
+  int32_t vector;  // of corner 0, channel 0
+  uint32_t live;
+};
+
 struct Shared {
   uint4 weights[2][kOutputs][kVectors];
-  DeformTap taps[kTapsAtOnce][kPositions];
+  float4 corner_weights[kTapsAtOnce][kPositions];  // as in DeformTap
+  Corners corners[kTapsAtOnce][kPositions];
 };
 static_assert(sizeof(Shared) <= 48 << 10);  // what a launch gets without asking; two blocks fit anywhere but on sm_75
 
@@ -45,8 +53,9 @@ struct Problem {
   const T *input, *weight;
   const float* bias;
   T* out;
-  int num_taps, group_channels;  // as in conv, where each call would compute them again
-  int64_t weight_row;            // numbers in a row of weights
+  int num_taps, group_channels;          // as in conv, where each call would compute them again
+  int pixel_vectors, image_row_vectors;  // of the input
+  int64_t weight_row;                    // numbers in a row of weights
 
   __device__ int taps_at_once(const Slice& slice) const {
     const int left = num_taps - slice.first_tap;
@@ -102,9 +111,11 @@ __device__ void find_taps(const Problem<T>& problem, const Tile& tile, const Sli
   __syncwarp();
 #pragma unroll 1
   for (int i = 0; i < problem.taps_at_once(slice); ++i) {
-    shared.taps[i][threadIdx.x] = row < p.out_height && column < p.out_width
-                                      ? problem.conv.tap(tile.n, slice.group, tap_y, tap_x, row, column)
-                                      : DeformTap{};
+    DeformTap tap{};
+    if (row < p.out_height && column < p.out_width)
+      tap = problem.conv.tap(tile.n, slice.group, tap_y, tap_x, row, column);
+    shared.corner_weights[i][threadIdx.x] = {tap.weight[0], tap.weight[1], tap.weight[2], tap.weight[3]};
+    shared.corners[i][threadIdx.x] = {tap.pixel * problem.pixel_vectors, tap.live};
     if (++tap_x == p.kernel_w) {
       tap_x = 0;
       ++tap_y;
@@ -134,13 +145,13 @@ template <typename T>
 __device__ void load_corners(const Problem<T>& problem, const Slice& slice, int row, const Shared& shared,
                              uint4 (&corner)[4]) {
   const int channel = channel_of_lane(slice);
-  const T* input = problem.input + slice.group * problem.group_channels + channel;
-  const DeformTap& tap = shared.taps[slice.tap][position_of_row(row)];
-  const uint32_t live = channel < problem.group_channels ? tap.live : 0;
+  const uint4* input = reinterpret_cast<const uint4*>(problem.input + slice.group * problem.group_channels + channel);
+  const Corners corners = shared.corners[slice.tap][position_of_row(row)];
+  const uint32_t live = channel < problem.group_channels ? corners.live : 0;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const T* pixel = input + static_cast<int64_t>(problem.conv.corner_pixel(tap, i)) * problem.conv.params.channels;
-    corner[i] = live >> i & 1u ? __ldg(reinterpret_cast<const uint4*>(pixel)) : uint4{0, 0, 0, 0};
+    const int vector = corners.vector + (i & 1 ? problem.pixel_vectors : 0) + (i & 2 ? problem.image_row_vectors : 0);
+    corner[i] = live >> i & 1u ? __ldg(input + vector) : uint4{0, 0, 0, 0};
   }
 }
 
@@ -154,9 +165,11 @@ __device__ uint32_t blend_pair(const float (&weight)[4], uint32_t v0, uint32_t v
 template <typename T>
 __device__ uint4 blend_corners(const Problem<T>& problem, const Slice& slice, int row, const Shared& shared,
                                const uint4 (&v)[4]) {
-  // Beyond the group's channels an infinite mask must not make NaN of zeros.
-  if (channel_of_lane(slice) >= problem.group_channels) return {0, 0, 0, 0};
-  const float (&weight)[4] = shared.taps[slice.tap][position_of_row(row)].weight;
+  const float4 w = shared.corner_weights[slice.tap][position_of_row(row)];
+  // Beyond the group's channels an infinite mask must not make NaN of zeros. No branch, so that the tensor cores and
+  // this overlap.
+  const bool exists = channel_of_lane(slice) < problem.group_channels;
+  const float weight[4] = {exists ? w.x : 0.f, exists ? w.y : 0.f, exists ? w.z : 0.f, exists ? w.w : 0.f};
   return {blend_pair<T>(weight, v[0].x, v[1].x, v[2].x, v[3].x), blend_pair<T>(weight, v[0].y, v[1].y, v[2].y, v[3].y),
           blend_pair<T>(weight, v[0].z, v[1].z, v[2].z, v[3].z), blend_pair<T>(weight, v[0].w, v[1].w, v[2].w, v[3].w)};
 }
@@ -236,27 +249,27 @@ __global__ void __launch_bounds__(kThreads, 2) deform_conv2d_mma(Problem<T> prob
     load_corners(problem, slice, row, shared, corner);
     samples[row] = blend_corners(problem, slice, row, shared, corner);
   }
-  for (int stage = 0;; stage ^= 1) {
+  int stage = 0;
+  for (;; stage ^= 1) {
     const Slice next = problem.after(slice);
-    const bool more = next.group < problem.conv.params.offset_groups;
     wait_for_copies();
     __syncthreads();  // this stage's weights are there, and nobody reads the other's any more
-    if (more) {
-      copy_weights(problem, next, shared.weights[stage ^ 1]);
-      if (next.tap == 0 && next.channel == 0) find_taps(problem, tile, next, shared);
-    }
+    if (next.group == problem.conv.params.offset_groups) break;
+    copy_weights(problem, next, shared.weights[stage ^ 1]);
+    if (next.tap == 0 && next.channel == 0) find_taps(problem, tile, next, shared);
     // In four turns: so many pixels are on their way at a time as there are registers for.
 #pragma unroll
     for (int row = 0; row < kLaneRows; ++row) {
-      if (more) load_corners(problem, next, row, shared, corner);
+      load_corners(problem, next, row, shared, corner);
       multiply<T>(shared.weights[stage], samples, row * 4, sum);
-      if (more) next_samples[row] = blend_corners(problem, next, row, shared, corner);
+      next_samples[row] = blend_corners(problem, next, row, shared, corner);
     }
-    if (!more) break;
 #pragma unroll
     for (int row = 0; row < kLaneRows; ++row) samples[row] = next_samples[row];
     slice = next;
   }
+#pragma unroll
+  for (int first = 0; first < kOutputTiles; first += 4) multiply<T>(shared.weights[stage], samples, first, sum);
   store(problem, tile, sum);
 }
 
@@ -270,8 +283,8 @@ void deform_conv2d_tensor_cores(const DeformConv2d& conv, void* stream, const T*
       static_cast<int64_t>(tiles_of(p.out_height, kTileHeight)) * tiles_of(p.out_width, kTileWidth) * p.batch;
   const dim3 grid(blocks_for(tiles, 1), tiles_of(p.out_channels, kOutputs));
   launch(static_cast<cudaStream_t>(stream), grid, kThreads, sizeof(Shared), deform_conv2d_mma<T>,
-         Problem<T>{conv, input, weight, bias, out, conv.num_taps(), conv.group_channels(),
-                    static_cast<int64_t>(conv.num_taps()) * p.channels});
+         Problem<T>{conv, input, weight, bias, out, conv.num_taps(), conv.group_channels(), p.channels / 8,
+                    p.channels / 8 * p.width, static_cast<int64_t>(conv.num_taps()) * p.channels});
 }
 
 template void deform_conv2d_tensor_cores(const DeformConv2d&, void*, const Float16*, const Float16*, const float*,

@@ -20,11 +20,6 @@ def _missing() -> str | None:
     return None
 
 
-def pytest_report_header() -> str:
-    device = _missing() or torch.cuda.get_device_name()
-    return f"GPU: {device}; LPSNET_TEST_SEED={_SEED}"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     missing = _missing() if marked else None
@@ -39,4 +34,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def seed() -> int:
     """Of the inputs."""
+    print(f"LPSNET_TEST_SEED={_SEED}")  # pytest shows it where a test fails
     return _SEED

@@ -39,9 +39,11 @@ def alias_library(alias: str, name: str) -> None:
     file = os.memfd_create(alias)
     try:
         os.write(file, _empty_library(alias, name, _MACHINES[platform.machine()]))
-        ctypes.CDLL(f"/proc/self/fd/{file}")  # never unloaded
-    finally:
+        ctypes.CDLL(f"/proc/self/fd/{file}")
+    except OSError:
         os.close(file)
+        raise
+    # It stays open: the loader knows the library by this path, and would take the next file of the number for it.
 
 
 def _empty_library(soname: str, needed: str, machine: int) -> bytes:
