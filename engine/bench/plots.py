@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .results import Case, Results, SubjectResult
 
 PICTURES = ("latency_stages", "latency_size", "memory_size", "cost_scaling")
@@ -120,11 +122,20 @@ def _draw_scaling(pyplot: Any, results: Results) -> Any:
     """Time against megapixels, boxes and classes, with the fits."""
     if not results.scaling:
         return None
-    figure, grid = pyplot.subplots(1, len(results.scaling), figsize=(3.4 * len(results.scaling), 3.4), squeeze=False)
-    for axes, series in zip(grid[0], results.scaling, strict=True):
-        axes.loglog(series.values, series.ms, marker="o")
+    columns = min(3, len(results.scaling))
+    rows = -(-len(results.scaling) // columns)
+    figure, grid = pyplot.subplots(rows, columns, figsize=(3 * columns, 2.6 * rows), squeeze=False)
+    for axes in grid.flat[len(results.scaling) :]:
+        axes.set_visible(False)
+    for axes, series in zip(grid.flat, results.scaling, strict=False):
+        values = np.linspace(0.0, max(series.values), 100)[1:]
+        offset = np.mean(np.log(series.ms)) - series.exponent * np.mean(np.log(series.values))
+        axes.plot(values, np.exp(offset) * values**series.exponent, color="0.6")
+        axes.plot(series.values, series.ms, "o")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
         axes.set_title(f"{series.what}: exponent {series.exponent:.2f}", fontsize=9)
         axes.set_xlabel(series.against)
-        axes.set_ylabel("milliseconds of the processor")
-        axes.grid(alpha=0.3, which="both")
+        axes.set_ylabel("ms of the processor", fontsize=8)
+        axes.grid(alpha=0.3)
     return figure
