@@ -38,18 +38,23 @@ bench: $(VENV)/.installed
 	mkdir -p out/benchmarks
 	for b in $(BENCHMARKS); do $(BIN)/python benchmarks/$$b.py --json out/benchmarks/$$b.json || failed=1; done; test -z "$$failed"
 
-# LPSNet beside UPSNet and Panoptic FPN, and docs/benchmarks.md of it: ten minutes on two cores that do nothing else.
+# LPSNet beside UPSNet and Panoptic FPN, and docs/benchmarks.md of it: many minutes on two cores that do nothing else, and
+# far fewer with SIZES=800.
+SIZES ?= 800 882 964
 PEERS := mask2former_r50 eomt_large_640 torchvision_mask_rcnn_r50 detectron2_panoptic_fpn_r50
 LITE0 := lpsnet_lite0_camvid lpsnet_lite0_camvid.onnx lpsnet_lite0_camvid_int8.onnx
 bench-peers: export OMP_WAIT_POLICY := PASSIVE
 bench-peers: $(VENV)/.installed
 	$(BIN)/lpsnet-bench --output out/bench_cpu_r50 --models lpsnet_r50_coco_800 --against upsnet panoptic_fpn $(PEERS) \
-		--sizes 800 882 964 --rounds 4 --stage-rounds 2 --threads 2 --title "ResNet-50, as in the paper" --note "$(NOTE)"
+		--sizes $(SIZES) --rounds 4 --stage-rounds 2 --threads 2 --title "ResNet-50, as in the paper" --note "$(NOTE)"
+	$(BIN)/lpsnet-bench --output out/bench_cpu_slim --models lpsnet_r50_coco_800 lpsnet_r50_coco_800_slim \
+		--against upsnet panoptic_fpn --sizes $(firstword $(SIZES)) --rounds 4 --stage-rounds 2 --threads 2 \
+		--title "Half the widths, at the paper's arithmetic" --note "$(NOTE)"
 	$(BIN)/lpsnet-bench --output out/bench_cpu_lite0 --models $(LITE0) --against upsnet panoptic_fpn \
 		--sizes 360x480 --threads 2 --title "EfficientNet-Lite0, the model that comes with the package" --note "$(NOTE)"
 	$(BIN)/lpsnet-bench --output out/bench_cpu_scaling --models lpsnet_r50_coco_800 --sizes 128x192 --rounds 2 --threads 2 \
 		--no-memory --scaling 800 1344 --scaling-rounds 3 --title "Cost against size, boxes and classes" --note "$(NOTE)"
-	for r in r50 lite0 scaling; do cp out/bench_cpu_$$r/bench.json benchmarks/results/bench_cpu_$$r.json; done
+	for r in r50 slim lite0 scaling; do cp out/bench_cpu_$$r/bench.json benchmarks/results/bench_cpu_$$r.json; done
 	$(BIN)/python -m lpsnet.engine.bench.page benchmarks/results docs/benchmarks.md
 
 lint: $(VENV)/.installed

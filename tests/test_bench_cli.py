@@ -190,6 +190,16 @@ def test_a_profile(command, photo, tmp_path, tiny_checkpoint, model):
     assert "http" not in html.replace("https://ui.perfetto.dev", "")
 
 
+def test_a_run_for_other_profilers_has_ranges_alone(command, photo, tmp_path, tiny_checkpoint):
+    out = tmp_path / "out"
+    arguments = ["--output", out, "--model", tiny_checkpoint, "--image", photo, "--warmup", 0, "--profiler", "none"]
+    code, text, errors = command(profile_cli.main, *arguments)
+    assert code == 0, errors
+    shown = [line.split()[1] for line in text.splitlines() if line.startswith("│")]
+    assert shown == ["read", "preprocess", *PARTS, *AFTER]
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

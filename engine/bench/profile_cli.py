@@ -2,9 +2,10 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -16,7 +17,7 @@ from lpsnet.config import DEFAULT_MODEL
 from .case_images import images_at, source_images
 from .machine import machine_card
 from .profile_page import profile_page
-from .profiler import Profile, profile
+from .profiler import Profile, profile, run_for_tools
 from .runner import Precision
 from .subjects import BASELINES, Boxes, Plan, build_subject, expect_size, is_ours
 
@@ -41,6 +42,8 @@ class Arguments:
         threads: of the CPU; 0 leaves the choice to the runtimes.
         boxes: as in lpsnet-bench.
         warmup: runs before the one that is profiled.
+        profiler: torch's, or none: ranges alone and no files, for a profiler that watches from outside (nsys, ncu) and
+            cannot share a GPU's counters with torch's.
         top: so many operators in the table.
     """
 
@@ -54,6 +57,7 @@ class Arguments:
     threads: int = 0
     boxes: Boxes = "auto"
     warmup: int = 2
+    profiler: Literal["torch", "none"] = "torch"
     top: int = 30
 
     def __post_init__(self) -> None:
@@ -77,8 +81,8 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def run(arguments: Arguments, console: Console) -> Profile:
-    """Profiles, prints the operators and writes both files.
+def run(arguments: Arguments, console: Console) -> None:
+    """Profiles, prints the operators and writes both files; or runs with ranges alone and prints the stages.
 
     Raises:
         ValueError: a model, an image, a size or a device that does not fit.
@@ -88,7 +92,6 @@ def run(arguments: Arguments, console: Console) -> Profile:
             f"model: expected a packaged model, a recipe, a file or one of {list(BASELINES)}, got {arguments.model!r}"
         )
     image = expect_size(arguments.size)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         arguments.model,
         arguments.recipe,
@@ -103,13 +106,25 @@ def run(arguments: Arguments, console: Console) -> Profile:
         sources = source_images([str(arguments.image)] if arguments.image else [])
         paths = images_at(sources[:1], image, Path(folder))
         cuda = arguments.device.startswith("cuda")
+        if arguments.profiler == "none":
+            console.print(stage_table(run_for_tools(subject, paths, arguments.warmup, cuda)))
+            return
+        arguments.output.mkdir(parents=True, exist_ok=True)
         found = profile(subject, paths, arguments.output / TRACE, arguments.warmup, cuda, arguments.top)
     title = f"{arguments.model}, size {arguments.size}: {subject.runs_on}"
     page = profile_page(title, machine_card(), found, TRACE)
     atomic.write_bytes(arguments.output / PAGE, page.encode())
     console.print(operator_table(found))
     console.print(f"{PAGE} and {TRACE} in [bold]{arguments.output}[/]")
-    return found
+
+
+def stage_table(stages: Mapping[str, float]) -> Table:
+    """Milliseconds per stage, for the terminal."""
+    table = Table("stage")
+    table.add_column("ms", justify="right")
+    for name, ms in stages.items():
+        table.add_row(name, f"{ms:.2f}")
+    return table
 
 
 def operator_table(found: Profile) -> Table:

@@ -85,6 +85,30 @@ def profile(subject: Subject, paths: Sequence[Path], trace: Path, warmup: int, c
     )
 
 
+def run_for_tools(subject: Subject, paths: Sequence[Path], warmup: int, cuda: bool) -> dict[str, float]:
+    """Runs a network, warm, once with ranges alone, for a profiler that watches this process from outside.
+
+    On CUDA the run is between cudaProfilerStart and cudaProfilerStop.
+
+    Args:
+        subject, paths, warmup, cuda: as in `profile`.
+
+    Returns:
+        Milliseconds per stage.
+    """
+    import torch
+
+    for _ in range(warmup):
+        subject.run(paths, RangedTimer(stage_ranges(cuda)), True)
+    timer = RangedTimer(stage_ranges(cuda))
+    if cuda:
+        torch.cuda.profiler.start()
+    subject.run(paths, timer, True)
+    if cuda:
+        torch.cuda.profiler.stop()
+    return subject.stages(timer.timings)
+
+
 def stage_ranges(cuda: bool) -> Callable[[str], AbstractContextManager]:
     """Makes the context of a stage: a range of the profiler, and on CUDA one of NVTX, both called as the stage."""
     import torch
