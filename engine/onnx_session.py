@@ -45,6 +45,8 @@ class OnnxSession:
         session_options = onnxruntime.SessionOptions()
         session_options.log_severity_level = _ERRORS_ONLY
         session_options.intra_op_num_threads = runtime.threads
+        # Threads that wait by spinning take the processor from liblpsnet's and from other streams, and its power.
+        session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # From memory, so that no file beside it can be pulled in.
         data = _read(path)
         try:
