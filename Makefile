@@ -47,9 +47,10 @@ bench-peers: export OMP_WAIT_POLICY := PASSIVE
 bench-peers: $(VENV)/.installed
 	$(BIN)/lpsnet-bench --output out/bench_cpu_r50 --models lpsnet_r50_coco_800 --against upsnet panoptic_fpn $(PEERS) \
 		--sizes $(SIZES) --rounds 4 --stage-rounds 2 --threads 2 --title "ResNet-50, as in the paper" --note "$(NOTE)"
+	$(BIN)/python benchmarks/untrained_onnx.py lpsnet_r50_coco_800_slim out/lpsnet_r50_coco_800_slim.onnx
 	$(BIN)/lpsnet-bench --output out/bench_cpu_slim --models lpsnet_r50_coco_800 lpsnet_r50_coco_800_slim \
-		--against upsnet panoptic_fpn --sizes $(firstword $(SIZES)) --rounds 4 --stage-rounds 2 --threads 2 \
-		--title "Half the widths, at the paper's arithmetic" --note "$(NOTE)"
+		out/lpsnet_r50_coco_800_slim.onnx --against upsnet panoptic_fpn --sizes $(firstword $(SIZES)) --rounds 4 \
+		--stage-rounds 2 --threads 2 --title "Half the widths, at the paper's arithmetic" --note "$(NOTE)"
 	$(BIN)/lpsnet-bench --output out/bench_cpu_lite0 --models $(LITE0) --against upsnet panoptic_fpn \
 		--sizes 360x480 --threads 2 --title "EfficientNet-Lite0, the model that comes with the package" --note "$(NOTE)"
 	$(BIN)/lpsnet-bench --output out/bench_cpu_scaling --models lpsnet_r50_coco_800 --sizes 128x192 --rounds 2 --threads 2 \
