@@ -47,6 +47,8 @@ class OnnxSession:
         session_options.intra_op_num_threads = runtime.threads
         # Threads that wait by spinning take the processor from liblpsnet's and from other streams, and its power.
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # On the host a pattern is a second block as large as what the first image of its shape took.
+        session_options.enable_mem_pattern = runtime.device != "cpu"
         # From memory, so that no file beside it can be pulled in.
         data = _read(path)
         try:
@@ -63,6 +65,9 @@ class OnnxSession:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         self.runs_on = f"onnxruntime {onnxruntime.__version__}, {provider}, {self.info.precision}"
+        # Without a fallback the session needs the file no more, which it would keep.
+        self._session.disable_fallback()
+        self._session._model_bytes = None
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = _ERRORS_ONLY
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from lpsnet.config import PostprocessConfig, Recipe, RuntimeConfig
 from lpsnet.inference import StageTimer
+from lpsnet.memory import give_back_freed_memory
 from lpsnet.structures import PanopticResult
 
 from .backend import Backend, timed
@@ -30,7 +31,9 @@ def load(name_or_path: str | Path, runtime: RuntimeConfig | str = "cpu") -> "Eng
         ValueError: a name, a file or a device that does not fit; the message says what was expected.
         ModuleNotFoundError: what runs such a file is not installed.
     """
-    return Engine(open_backend(name_or_path, _runtime(runtime)))
+    engine = Engine(open_backend(name_or_path, _runtime(runtime)))
+    give_back_freed_memory()
+    return engine
 
 
 class Engine:

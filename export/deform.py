@@ -77,7 +77,8 @@ def _gridsample(
         i, j = divmod(tap, kernel[1])
         part = op.Slice(weight, _ints(i, j), _ints(i + 1, j + 1), _ints(2, 3))
         product = op.Conv(sample, part, kernel_shape=[1, 1])
-        result = product if result is None else op.Add(result, product)
+        # ONNX Runtime evaluates the last operand first: the sum so far, before the next sampling takes memory.
+        result = product if result is None else op.Add(product, result)
     return result if bias is None else op.Add(result, op.Reshape(bias, _ints(1, -1, 1, 1)))
 
 

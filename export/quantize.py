@@ -22,8 +22,12 @@ _FLOAT_LAYERS = (
     ".semantic_head.classifiers.",
     ".offset.",
 )
-"""What stays float: the layers at half the input's size, from which nearly all of the loss would come, the outputs, and
-the offsets of deformable convolutions, which are parts of pixels."""
+"""What stays float: the layers at half the input's size, from which half of the loss would come, the outputs, and the
+offsets of deformable convolutions, which are parts of pixels."""
+
+_CLIPPED_BY_RANGE = ("Clip", "Relu")
+"""Activations that become the range of their convolution's output, where that need not be symmetric: the output is then
+rounded once, instead of twice, the first time over a range of which they cut off the most."""
 
 
 def quantize(model: ir.Model, images: Iterable[np.ndarray], config: InputConfig, symmetric: bool = False) -> ir.Model:
@@ -72,7 +76,7 @@ def quantize(model: ir.Model, images: Iterable[np.ndarray], config: InputConfig,
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
-                op_types_to_quantize=["Conv"],
+                op_types_to_quantize=["Conv"] if symmetric else ["Conv", *_CLIPPED_BY_RANGE],
                 nodes_to_exclude=_float_nodes(proto),
                 extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
             )

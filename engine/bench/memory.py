@@ -1,7 +1,6 @@
 """Peak memory of one network, in a process that runs nothing else."""
 
 import dataclasses
-import gc
 import json
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from lpsnet.fields import from_dict
 from lpsnet.inference import StageTimer
+from lpsnet.memory import give_back_freed_memory
 
 from .results import Memory, StageMemory
 from .subjects import Plan, build_subject
@@ -55,7 +55,7 @@ def alone(job: str) -> None:
     paths = [images[k % len(images)] for k in range(plan.batch)]
     _resident("VmRSS")  # raises at once where the system does not tell
     subject = build_subject(plan)
-    gc.collect()
+    give_back_freed_memory()  # as `load` does, for all networks alike
     device = plan.device if plan.device.startswith("cuda") else None
     before = _resident("VmRSS")
     _PEAK.write_text("5")  # the peaks count from here

@@ -1,7 +1,8 @@
 """The semantic head: class logits at 1/4 of the input from P2..P5."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import reduce
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,16 @@ class SemanticHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """P2..P5, [N, fpn_channels, h, w] each, to logits [N, num_classes, H / 4, W / 4] of `logits_dtype`."""
         x = through_layers(self.layers, self.norms, levels)
-        maps = (classifier(y) for classifier, y in zip(self.classifiers, x, strict=True))
-        logits, *coarser = (y.to(self.logits_dtype) for y in maps)
-        for level, y in enumerate(coarser, 1):  # by whole factors, so that exported graphs hold no size
-            logits = logits + functional.interpolate(y, scale_factor=2.0**level, mode="bilinear", align_corners=False)
-        return logits
+        finest, *coarser = (
+            classifier(y).to(self.logits_dtype) for classifier, y in zip(self.classifiers, x, strict=True)
+        )
+        upsampled = (  # by whole factors, so that exported graphs hold no size
+            functional.interpolate(coarser[i], scale_factor=2.0 ** (i + 1), mode="bilinear", align_corners=False)
+            for i in reversed(range(len(coarser)))
+        )
+        # The finest last: ONNX Runtime evaluates the last operand of a sum first, so the largest maps come while there
+        # are no others of that size in memory.
+        return reduce(torch.add, chain(upsampled, (finest,)))
 
 
 def _convolution(config: ModelConfig, in_channels: int, out_channels: int) -> nn.Module:
