@@ -42,20 +42,25 @@ bench: $(VENV)/.installed
 # far fewer with SIZES=800.
 SIZES ?= 800 882 964
 PEERS := mask2former_r50 eomt_large_640 torchvision_mask_rcnn_r50 detectron2_panoptic_fpn_r50
+R50 := lpsnet_r50_coco_800
 LITE0 := lpsnet_lite0_camvid lpsnet_lite0_camvid.onnx lpsnet_lite0_camvid_int8.onnx
 bench-peers: export OMP_WAIT_POLICY := PASSIVE
 bench-peers: $(VENV)/.installed
-	$(BIN)/lpsnet-bench --output out/bench_cpu_r50 --models lpsnet_r50_coco_800 --against upsnet panoptic_fpn $(PEERS) \
+	$(BIN)/lpsnet-bench --output out/bench_cpu_r50 --models $(R50) --against upsnet panoptic_fpn $(PEERS) \
 		--sizes $(SIZES) --rounds 4 --stage-rounds 2 --threads 2 --title "ResNet-50, as in the paper" --note "$(NOTE)"
-	$(BIN)/python benchmarks/untrained_onnx.py lpsnet_r50_coco_800_slim out/lpsnet_r50_coco_800_slim.onnx
-	$(BIN)/lpsnet-bench --output out/bench_cpu_slim --models lpsnet_r50_coco_800 lpsnet_r50_coco_800_slim \
-		out/lpsnet_r50_coco_800_slim.onnx --against upsnet panoptic_fpn --sizes $(firstword $(SIZES)) --rounds 4 \
-		--stage-rounds 2 --threads 2 --title "Half the widths, at the paper's arithmetic" --note "$(NOTE)"
+	for p in fp32 int8; do \
+		$(BIN)/python benchmarks/untrained_onnx.py $(R50) out/$(R50)_$$p.onnx --precision $$p --deform-conv gridsample && \
+		$(BIN)/python benchmarks/untrained_onnx.py $(R50)_slim out/$(R50)_slim_$$p.onnx --precision $$p || exit 1; \
+	done
+	$(BIN)/lpsnet-bench --output out/bench_cpu_deployed --models $(R50) $(R50:%=out/%_fp32.onnx) $(R50:%=out/%_int8.onnx) \
+		$(R50)_slim $(R50:%=out/%_slim_fp32.onnx) $(R50:%=out/%_slim_int8.onnx) --against upsnet panoptic_fpn \
+		--sizes $(firstword $(SIZES)) --rounds 4 --stage-rounds 2 --threads 2 \
+		--title "ResNet-50 as it is deployed: ONNX, int8, half the widths" --note "$(NOTE)"
 	$(BIN)/lpsnet-bench --output out/bench_cpu_lite0 --models $(LITE0) --against upsnet panoptic_fpn \
 		--sizes 360x480 --threads 2 --title "EfficientNet-Lite0, the model that comes with the package" --note "$(NOTE)"
-	$(BIN)/lpsnet-bench --output out/bench_cpu_scaling --models lpsnet_r50_coco_800 --sizes 128x192 --rounds 2 --threads 2 \
+	$(BIN)/lpsnet-bench --output out/bench_cpu_scaling --models $(R50) --sizes 128x192 --rounds 2 --threads 2 \
 		--no-memory --scaling 800 1344 --scaling-rounds 3 --title "Cost against size, boxes and classes" --note "$(NOTE)"
-	for r in r50 slim lite0 scaling; do cp out/bench_cpu_$$r/bench.json benchmarks/results/bench_cpu_$$r.json; done
+	for r in r50 deployed lite0 scaling; do cp out/bench_cpu_$$r/bench.json benchmarks/results/bench_cpu_$$r.json; done
 	$(BIN)/python -m lpsnet.engine.bench.page benchmarks/results docs/benchmarks.md
 
 lint: $(VENV)/.installed
