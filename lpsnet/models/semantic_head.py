@@ -1,8 +1,7 @@
 """The semantic head: class logits at 1/4 of the input from P2..P5."""
 
 from collections.abc import Sequence
-from functools import reduce
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -37,16 +36,20 @@ class SemanticHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """P2..P5, [N, fpn_channels, h, w] each, to logits [N, num_classes, H / 4, W / 4] of `logits_dtype`."""
         x = through_layers(self.layers, self.norms, levels)
-        finest, *coarser = (
-            classifier(y).to(self.logits_dtype) for classifier, y in zip(self.classifiers, x, strict=True)
-        )
-        upsampled = (  # by whole factors, so that exported graphs hold no size
-            functional.interpolate(coarser[i], scale_factor=2.0 ** (i + 1), mode="bilinear", align_corners=False)
-            for i in reversed(range(len(coarser)))
-        )
         # The finest last: ONNX Runtime evaluates the last operand of a sum first, so the largest maps come while there
         # are no others of that size in memory.
-        return reduce(torch.add, chain(upsampled, (finest,)))
+        logits = self._upsampled(x, NUM_LEVELS - 1)
+        for level in reversed(range(NUM_LEVELS - 1)):
+            logits += self._upsampled(x, level)
+        return logits
+
+    def _upsampled(self, x: Sequence[Tensor], level: int) -> Tensor:
+        """The part of a level in the logits, at the size of P2."""
+        logits = self.classifiers[level](x[level]).to(self.logits_dtype)
+        if level == 0:
+            return logits
+        # By whole factors, so that exported graphs hold no size.
+        return functional.interpolate(logits, scale_factor=2.0**level, mode="bilinear", align_corners=False)
 
 
 def _convolution(config: ModelConfig, in_channels: int, out_channels: int) -> nn.Module:
