@@ -290,6 +290,19 @@ def test_goals_are_judged():
     assert verdicts(results_of(subject("mask2former_r50", 100.0), other)) == []
 
 
+def test_an_exported_model_has_a_precision_of_its_own():
+    ours, other = subject("lpsnet_r50_coco_800", 100.0), subject("upsnet", 400.0)
+    results = results_of(dataclasses.replace(ours, runs_on="onnxruntime 1.32.0, CPUExecutionProvider, int8"), other)
+    assert results.cases[0].precision == "fp32"
+    assert {v.what.split(": ")[0] for v in verdicts(results)} == {"lpsnet_r50_coco_800, size 800, int8"}
+    rows = [line.split(",") for line in csv_text(results).splitlines()]
+    column = rows[0].index("precision")
+    assert {row[rows[0].index("subject")]: row[column] for row in rows[1:]} == {
+        "lpsnet_r50_coco_800": "int8",
+        "upsnet": "fp32",
+    }
+
+
 def test_goals_on_a_gpu_are_its_own():
     def on_gpu(name: str, ms: float, mb: float) -> SubjectResult:
         memory = Memory(300.0, 900.0, mb)

@@ -51,7 +51,7 @@ def _of_case(case: Case) -> list[Verdict]:
     for ours in case.subjects:
         if not others or ours.measured is None or not _is_ours(ours):
             continue
-        at = f"{ours.name}, size {case.size}, {case.precision}"
+        at = f"{ours.name}, size {case.size}, {ours.precision(case)}"
         for name, other in others.items():
             found += _beside(at, ours, name, other)
         share = share_of_postprocess(ours)

@@ -58,7 +58,7 @@ def expect_matplotlib() -> None:
 def _draw_stages(pyplot: Any, results: Results) -> Any:
     """Stacked stages of every network."""
     bars = [
-        (f"{s.name}\n{case.size}, {case.precision}, batch {case.batch}", s.measured.stages)
+        (f"{s.name}\n{case.size}, {s.precision(case)}, batch {case.batch}", s.measured.stages)
         for case in results.cases
         for s in case.subjects
         if s.measured and s.measured.stages
@@ -103,7 +103,7 @@ def _draw_sizes(pyplot: Any, cases: Sequence[Case], value: Any, label: str) -> A
         for s in case.subjects:
             found = value(s)
             if case.image is not None and found is not None:
-                name = f"{s.name}, {case.precision}, batch {case.batch}"
+                name = f"{s.name}, {s.precision(case)}, batch {case.batch}"
                 lines.setdefault(name, []).append((case.image[0] * case.image[1] / 1e6, found))
     if not lines:
         return None

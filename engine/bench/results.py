@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,11 @@ class SubjectResult:
     memory: Memory | None = None
     memory_failed: str | None = None
     costs: tuple[PartCost, ...] = ()
+
+    def precision(self, case: "Case") -> str:
+        """Of the network: that of the case, unless what runs is an exported model, which has its own."""
+        told = re.findall(r"\b(?:fp32|fp16|bf16|int8)\b", self.runs_on)
+        return told[-1] if told else case.precision
 
     @property
     def parameters(self) -> int | None:

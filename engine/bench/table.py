@@ -38,7 +38,7 @@ def csv_text(results: Results) -> str:
 
 def _csv_rows(case: Case, s: SubjectResult) -> Iterator[tuple[object, ...]]:
     measured, memory = s.measured, s.memory
-    head: tuple[object, ...] = (case.size, by(case.image), by(s.input), case.batch, case.precision, s.name)
+    head: tuple[object, ...] = (case.size, by(case.image), by(s.input), case.batch, s.precision(case), s.name)
     head += (s.runs_on, s.weights, s.failed or "")
     if measured is None:
         numbers: tuple[object, ...] = ("",) * 5
